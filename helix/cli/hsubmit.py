@@ -1,0 +1,274 @@
+"""hsubmit: hand a batch script to the controller and print the job's id.
+
+Options come from the script's `#HBATCH`/`#SBATCH` lines, then the environment, then the command line; of two for the
+same thing the later in this order wins (sbatch(1)).  The request carries a random token, so that sending it again
+after a lost answer never makes a second job; the id is printed only after the controller made the job durable.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from helix.cli import app, output, submit_env
+from helix.cli.options import Command, Parser, given_in_environment, not_supported, read_values
+from helix.cli.submit_options import SUBMIT_OPTIONS
+from helix.cli.submit_script import Script, read_header, read_script, wrap
+from helix.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from helix.client import Client
+
+ENV_PREFIXES = ("HBATCH_", "SBATCH_")
+ARGS_MAX = 4096
+
+COMMAND = Command(
+    "hsubmit",
+    "submit a batch script to the cluster",
+    [
+        "hsubmit [OPTION...] SCRIPT [ARGUMENT...]",
+        "hsubmit [OPTION...] < SCRIPT",
+        "hsubmit [OPTION...] --wrap COMMAND",
+    ],
+    SUBMIT_OPTIONS,
+    operands=(
+        ("SCRIPT", "the batch script; - or nothing: standard input"),
+        ("ARGUMENT", "arguments of the script"),
+    ),
+    permute=False,
+    env=(
+        *app.COMMON_ENV,
+        ("HBATCH_*, SBATCH_*", "defaults of options, as shown there; stronger than the script's lines"),
+        ("SLURM_UMASK", "umask of the job, octal"),
+    ),
+    env_prefixes=ENV_PREFIXES,
+    exits=(*app.EXIT_STATUSES, (0, "with --wait: the exit status of the job, 1 if a signal ended it")),
+    see_also=("hqueue(1)", "hcancel(1)", "hlog(1)", "hwait(1)", "hwhy(1)"),
+    examples=(
+        ("hsubmit job.sh", "submit a script"),
+        ("hsubmit -n 4 -t 10 --wrap 'make -j4'", "submit a command line"),
+        ("hsubmit -a 0-999%50 --parsable task.sh", "a thousand tasks, fifty at a time"),
+    ),
+)
+
+#: Values that go into JobSpec under their own name.
+SPEC_FIELDS = (
+    "account",
+    "qos",
+    "wckey",
+    "name",
+    "comment",
+    "partitions",
+    "tasks",
+    "tasks_per_node",
+    "cpus_per_task",
+    "mem_per_cpu_mib",
+    "tmp_mib",
+    "constraint",
+    "exclusive",
+    "oversubscribe",
+    "contiguous",
+    "spread_job",
+    "use_min_nodes",
+    "nodelist",
+    "exclude",
+    "licenses",
+    "distribution",
+    "time_limit_s",
+    "time_min_s",
+    "t_begin",
+    "t_deadline",
+    "signal",
+    "dependency",
+    "kill_on_invalid_dep",
+    "hold",
+    "nice",
+    "priority",
+    "requeue",
+    "no_kill",
+    "stdin",
+    "stdout",
+    "stderr",
+    "open_mode",
+    "export",
+    "mail_user",
+)
+
+
+class Submission:
+    """A request ready to be sent, and how its answer is to be shown."""
+
+    __slots__ = ("args", "notes", "values")
+
+    def __init__(self, args: dict[str, Any], values: dict[str, Any], notes: list[str]) -> None:
+        self.args = args
+        self.values = values
+        self.notes = notes
+
+
+def prepare(invocation: app.Invocation) -> Submission:
+    """Read script, environment and options; raises HelixError for whatever cannot work."""
+    operands = invocation.operands
+    if ":" in operands:
+        raise not_supported("a heterogeneous job (':')")
+    if len(operands) - 1 > ARGS_MAX:
+        raise UsageError(f"more than {ARGS_MAX} arguments for the script")
+    parser = Parser(invocation.prog, invocation.command.options)
+    script = _script(invocation)
+    header = read_header(script, parser)
+    environment = given_in_environment(SUBMIT_OPTIONS, ENV_PREFIXES, os.environ)
+    command_line, _ = parser.split(invocation.words, permute=False)
+    values = read_values([*header.given, *environment, *command_line])
+    notes = []
+    if header.foreign_line and not values.get("ignore_pbs"):
+        notes.append(
+            f"{script.name or 'standard input'}, line {header.foreign_line}: #PBS and #BSUB lines are not read "
+            "(--ignore-pbs silences this)"
+        )
+    spec = _spec(values, script, invocation)
+    if "work_dir" in values and not os.path.isdir(spec["work_dir"]):
+        # No refusal: the nodes may have it.
+        notes.append(f"there is no directory '{spec['work_dir']}' on this host")
+    exported = submit_env.export_environment(values.get("export", ""), values.get("export_file", ""), os.environ)
+    if exported.get_user_env or values.get("get_user_env"):
+        spec["get_user_env"] = True
+    args = {"spec": spec, "script": script.text, "env": exported.lines()}
+    if exported.dropped:
+        notes.append(f"not UTF-8 text, left out of the environment: {' '.join(exported.dropped)[:200]}")
+    for name in ("user", "group", "test_only"):
+        if values.get(name):
+            args[name] = values[name]
+    return Submission(args, values, notes)
+
+
+def _script(invocation: app.Invocation) -> Script:
+    command = invocation.get("wrap")
+    if command is None:
+        return read_script(invocation.operands[0] if invocation.operands else "")
+    if invocation.operands:
+        raise UsageError(
+            f"--wrap and a script ('{invocation.operands[0][:60]}') do not go together",
+            hint="quote the whole command line of --wrap",
+        )
+    if not command.strip():
+        raise UsageError("--wrap needs a command line")
+    return wrap(command)
+
+
+def _spec(values: dict[str, Any], script: Script, invocation: app.Invocation) -> dict[str, Any]:
+    """JobSpec in JSON form, without fields that have their default."""
+    spec = {name: values[name] for name in SPEC_FIELDS if name in values}
+    if "nodes" in values:
+        spec["nodes_min"], spec["nodes_max"] = values["nodes"]
+    if "mem" in values:
+        if values["mem"]:
+            spec["mem_per_node_mib"] = values["mem"]
+        else:
+            spec["mem_all"] = True
+    if "array" in values:
+        spec["array"], limit = values["array"]
+        if limit:
+            spec["array_limit"] = limit
+    if "mail_type" in values:
+        spec["mail_type"] = list(dict.fromkeys(word for listed in values["mail_type"] for word in listed))
+    if not spec.get("name"):
+        spec["name"] = "wrap" if "wrap" in values else os.path.basename(script.name) if script.name else invocation.prog
+    if script.name:
+        spec["script_name"] = os.path.abspath(script.name)
+    if len(invocation.operands) > 1:
+        spec["args"] = invocation.operands[1:]
+    spec["work_dir"] = values.get("work_dir") or submit_env.working_directory()
+    if "work_dir" in values:
+        spec["submit_dir"] = submit_env.submit_directory(os.environ)
+    spec["umask"] = submit_env.umask(os.environ)
+    spec["rlimits"] = submit_env.resource_limits(values.get("propagate", "ALL"))
+    spec["submit_host"] = os.uname().nodename
+    spec["submit_line"] = submit_env.submit_line([invocation.prog, *invocation.words])
+    spec["token"] = os.urandom(16).hex()
+    _require_text(spec)
+    return spec
+
+
+def _require_text(spec: dict[str, Any]) -> None:
+    """Arguments that are not UTF-8 cannot be sent; say which."""
+    for name, value in spec.items():
+        for text in value if isinstance(value, list) else [value]:
+            if isinstance(text, str) and not text.isascii():
+                try:
+                    text.encode()
+                except UnicodeEncodeError:
+                    if name == "submit_line":
+                        spec[name] = text.encode("utf-8", "replace").decode()
+                        continue
+                    shown = text.encode("utf-8", "backslashreplace").decode()[:80]
+                    raise UsageError(f"{name}: '{shown}' is not UTF-8 text") from None
+
+
+def _test_only(invocation: app.Invocation, reply: dict[str, Any]) -> int:
+    """What `--test-only` learned, on stderr as sbatch has it."""
+    if reply.get("now"):
+        invocation.note(
+            f"the job would start now, {reply.get('cpus', 0)} CPUs on {reply.get('nodes', '')} "
+            f"in partition {reply.get('partition', '')}"
+        )
+        return 0
+    why = reply.get("msg") or reply.get("reason") or "not now"
+    invocation.note(f"the job would wait in partition {reply.get('partition', '')}: {why}")
+    return 0
+
+
+def wait_status(frames: Any) -> int:
+    """The exit status of `--wait`: the highest exit code of the jobs, 1 for one that a signal or the system ended."""
+    status = 0
+    for frame in frames:
+        if not frame.get("state"):
+            continue
+        code, _, signal = str(frame.get("exit_code", "0:0")).partition(":")
+        one = int(code) if code.isdigit() else 1
+        if signal not in ("", "0") or (one == 0 and frame["state"] != "COMPLETED"):
+            one = 1
+        status = max(status, one)
+    return status
+
+
+def _submit(client: Client, invocation: app.Invocation, submission: Submission) -> int:
+    values = submission.values
+    reply = client.call("job.submit", submission.args)
+    quiet = values.get("quiet")
+    if not quiet:
+        for warning in reply.get("warnings", ()):
+            invocation.note(f"warning: {warning}")
+    if reply.get("test"):
+        return _test_only(invocation, reply)
+    job_id = reply["job_id"]
+    if not quiet:
+        output.put(str(job_id) if values.get("parsable") else f"Submitted batch job {job_id}")
+        sys.stdout.flush()
+    if not values.get("wait"):
+        return 0
+    return wait_status(client.stream("job.wait", {"ids": [str(job_id)]}))
+
+
+def _body(invocation: app.Invocation) -> int:
+    submission = prepare(invocation)
+    if not submission.values.get("quiet"):
+        for text in submission.notes:
+            invocation.note(f"warning: {text}")
+    if submission.values.get("verbose"):
+        shown = {name: value for name, value in submission.args["spec"].items() if name != "token"}
+        invocation.note(f"{shown}, environment of {len(submission.args['env'])} variables")
+    with app.connect() as client:
+        return _submit(client, invocation, submission)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point."""
+    return app.run(COMMAND, _body, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,243 @@
+"""What hqueue can show of a job: squeue(1)'s letters and long names over the columns of JOB_ROW."""
+
+from __future__ import annotations
+
+from helix.cli.fields import Field
+from helix.cli.moments import elapsed, limit, stamp
+from helix.words import STATE_CODES, WAITING_STATES
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+DEFAULT_FORMAT = "%.18i %.9P %.8j %.8u %.2t %.10M %.6D %R"
+LONG_FORMAT = "%.18i %.9P %.8j %.8u %.8T %.10M %.9l %.6D %R"
+START_FORMAT = "%.18i %.9P %.8j %.8u %.2t %.19S %.6D %20Y %R"
+DEFAULT_SORT = "P,t,-p"
+START_SORT = "P,S,-p"
+
+_PRIORITY_FULL = 4294967295.0  #: squeue's %p is a share of this
+_ORDER = {name: place for place, name in enumerate(STATE_CODES)}
+_SHOWS_REASON = WAITING_STATES | {
+    "FAILED",
+    "TIMEOUT",
+    "CANCELLED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "DEADLINE",
+    "PREEMPTED",
+    "BOOT_FAIL",
+}
+
+
+def code(state: str) -> str:
+    """The compact form of a state."""
+    return STATE_CODES.get(state, state)
+
+
+def or_null(text: str) -> str:
+    """How Slurm shows an absent text."""
+    return text or "(null)"
+
+
+def memory(mib: int) -> str:
+    """`2G`, `1500M`, `0`."""
+    from helix.sizes import format_mem_mib
+
+    return format_mem_mib(mib) if mib else "0"
+
+
+def _reason_or_nodes(state: str, reason: str, nodes: str) -> str:
+    return f"({reason})" if state in _SHOWS_REASON else nodes
+
+
+def _time_left(state: str, limit_s: int, used_s: float) -> str:
+    if not limit_s:
+        return "UNLIMITED"
+    if limit_s < used_s:
+        return "INVALID"
+    return elapsed(limit_s - used_s)
+
+
+def _minimum_memory(per_node: int, per_cpu: int) -> str:
+    return memory(per_cpu or per_node)
+
+
+def _sharing(exclusive: bool, oversubscribe: bool) -> str:
+    return "NO" if exclusive else "YES" if oversubscribe else "OK"
+
+
+def _array_index(task: int | None, pending: str, array_limit: int) -> str:
+    if task is not None:
+        return str(task)
+    if not pending:
+        return "N/A"
+    return f"{pending}%{array_limit}" if array_limit else pending
+
+
+def _id_key(display: str, job: int, array: int, task: int | None) -> tuple[int, int]:
+    return (array or job, -1 if task is None else task)
+
+
+def _absent(*_: Any) -> str:
+    return "N/A"
+
+
+def _any(*_: Any) -> str:
+    return "*"
+
+
+def _null(*_: Any) -> str:
+    return "(null)"
+
+
+def _pending_time(t_submit: float, t_start: float) -> int:
+    from time import time
+
+    return max(0, int((t_start or time()) - t_submit))
+
+
+#: Fields by squeue's letters; those without a letter have only long names.
+QUEUE_FIELDS: tuple[Field, ...] = (
+    Field("a", "Account", "ACCOUNT", "account", or_null, help="account"),
+    Field("A", "JobID", "JOBID", "job_id", help="job id, of an array task its own"),
+    Field("b", "tres-per-node gres", "TRES_PER_NODE", "", _absent, help="generic resources a node (not supported yet)"),
+    Field("B", "BatchHost", "EXEC_HOST", "batch_host", lambda host: host or "n/a", help="node that runs the script"),
+    Field("c", "MinCpus", "MIN_CPUS", "cpus_per_task", help="least CPUs a node"),
+    Field("C", "NumCPUs", "CPUS", "cpus", help="CPUs allocated or requested"),
+    Field("d", "MinTmpDisk", "MIN_TMP_DISK", "tmp_mib", memory, help="least temporary disk space"),
+    Field("D", "NumNodes", "NODES", "node_count", help="nodes allocated, or the least requested"),
+    Field("e", "EndTime", "END_TIME", "t_end", stamp, help="end, or the latest end by the time limit"),
+    Field("E", "Dependency", "DEPENDENCY", "dependency", or_null, help="dependencies not yet satisfied"),
+    Field("f", "Feature", "FEATURES", "constraint", or_null, help="node features required"),
+    Field(
+        "F",
+        "ArrayJobID",
+        "ARRAY_JOB_ID",
+        "array_job_id job_id",
+        lambda array, job: array or job,
+        key=lambda array, job: array or job,
+        help="job id of the array, or of the job",
+    ),
+    Field("g", "GroupName", "GROUP", "group", help="group name"),
+    Field("G", "GroupID", "GROUP", "gid", help="group id"),
+    Field("h", "OverSubscribe shared", "OVER_SUBSCRIBE", "exclusive oversubscribe", _sharing, help="OK, YES or NO"),
+    Field("H", "Sockets", "SOCKETS_PER_NODE", "", _any, help="sockets a node (any)"),
+    Field(
+        "i",
+        "JobArrayID",
+        "JOBID",
+        "display_id job_id array_job_id array_task_id",
+        lambda i, *_: i,
+        key=_id_key,
+        help="job id as users write it: 12, 12_3, 12_[4-9]",
+    ),
+    Field("I", "Cores", "CORES_PER_SOCKET", "", _any, help="cores a socket (any)"),
+    Field("j", "Name", "NAME", "name", help="job name"),
+    Field("J", "Threads", "THREADS_PER_CORE", "", _any, help="threads a core (any)"),
+    Field("k", "Comment", "COMMENT", "comment", or_null, help="comment"),
+    Field(
+        "K",
+        "ArrayTaskID",
+        "ARRAY_TASK_ID",
+        "array_task_id array_pending array_limit",
+        _array_index,
+        key=lambda task, *_: -1 if task is None else task,
+        help="array index, or the indexes that wait",
+    ),
+    Field("l", "TimeLimit", "TIME_LIMIT", "time_limit_s", limit, help="time limit"),
+    Field(
+        "L",
+        "TimeLeft",
+        "TIME_LEFT",
+        "state time_limit_s elapsed_s",
+        _time_left,
+        key=lambda _, most, used: most - used if most else 1e18,
+        help="time left by the limit",
+    ),
+    Field(
+        "m",
+        "MinMemory",
+        "MIN_MEMORY",
+        "mem_per_node_mib mem_per_cpu_mib",
+        _minimum_memory,
+        key=lambda node, cpu: cpu or node,
+        help="least memory a node or CPU",
+    ),
+    Field("M", "TimeUsed", "TIME", "elapsed_s", elapsed, help="run time so far"),
+    Field("n", "ReqNodes", "REQ_NODES", "nodelist", help="nodes requested by name"),
+    Field("N", "NodeList", "NODELIST", "nodes", help="nodes allocated"),
+    Field("o", "Command", "COMMAND", "command", or_null, help="script and its arguments"),
+    Field("O", "Contiguous", "CONTIGUOUS", "contiguous", int, help="1: neighbouring nodes required"),
+    Field(
+        "p",
+        "Priority",
+        "PRIORITY",
+        "priority",
+        lambda p: f"{p / _PRIORITY_FULL:.14f}",
+        help="priority as a share of the greatest",
+    ),
+    Field("P", "Partition", "PARTITION", "partition", help="partition"),
+    Field("q", "QOS", "QOS", "qos", or_null, help="quality of service"),
+    Field("Q", "PriorityLong", "PRIORITY", "priority", help="priority, a number"),
+    Field("r", "Reason", "REASON", "reason", help="why it waits, or ended as it did"),
+    Field(
+        "R",
+        "ReasonList",
+        "NODELIST(REASON)",
+        "state reason nodes",
+        _reason_or_nodes,
+        key=lambda _, reason, nodes: (nodes, reason),
+        help="nodes, or the reason in parentheses",
+    ),
+    Field("s", "SelectJobInfo", "SELECT_JOBINFO", "", lambda: "", help="nothing here"),
+    Field("S", "StartTime", "START_TIME", "t_start", stamp, help="start, actual or expected"),
+    Field("t", "StateCompact", "ST", "state", code, key=lambda state: _ORDER.get(state, 99), help="state, two letters"),
+    Field("T", "State", "STATE", "state", key=lambda state: _ORDER.get(state, 99), help="state"),
+    Field("u", "UserName", "USER", "user", help="user name"),
+    Field("U", "UserID", "USER", "uid", help="user id"),
+    Field("v", "Reservation", "RESERVATION", "", _null, help="reservation (not supported yet)"),
+    Field("V", "SubmitTime", "SUBMIT_TIME", "t_submit", stamp, help="when it was submitted"),
+    Field("w", "WCKey", "WCKEY", "wckey", or_null, help="workload characterization key"),
+    Field("W", "Licenses", "LICENSES", "licenses", or_null, help="licences requested"),
+    Field("x", "ExcNodes", "EXC_NODES", "exclude", help="nodes excluded"),
+    Field("X", "CoreSpec", "CORE_SPEC", "", _absent, help="specialized cores (not supported yet)"),
+    Field("y", "Nice", "NICE", "nice", help="adjustment of the priority by the user"),
+    Field("Y", "SchedNodes", "SCHEDNODES", "", _null, help="nodes expected (not supported yet)"),
+    Field("z", "SCT", "S:C:T", "", lambda: "*:*:*", help="sockets, cores, threads (any)"),
+    Field("Z", "WorkDir", "WORK_DIR", "work_dir", help="working directory"),
+    Field("", "AllocNodes SubmitHost", "ALLOC_NODES", "submit_host", help="host it was submitted from"),
+    Field("", "BatchFlag", "BATCH_FLAG", "", lambda: "1", help="1: a batch job"),
+    Field("", "cpus-per-task CpusPerTask", "CPUS_PER_TASK", "cpus_per_task", help="CPUs a task"),
+    Field("", "DeadLine", "DEADLINE", "t_deadline", stamp, help="latest end asked for"),
+    Field("", "DerivedEC", "DERIVED_EC", "derived_exit_code", help="highest exit code of the steps"),
+    Field("", "EligibleTime", "ELIGIBLE_TIME", "t_eligible", stamp, help="when it could first start"),
+    Field("", "exit_code ExitCode", "EXIT_CODE", "exit_code", help="exit code and signal"),
+    Field("", "MaxNodes", "MAX_NODES", "nodes_max", help="most nodes"),
+    Field("", "MinTime", "MIN_TIME", "time_min_s", limit, help="least time limit"),
+    Field("", "NTPerNode", "NTASKS_PER_NODE", "tasks_per_node", help="tasks a node"),
+    Field("", "NumTasks", "TASKS", "tasks", help="tasks"),
+    Field(
+        "",
+        "PendingTime",
+        "PENDING_TIME",
+        "t_submit t_start",
+        _pending_time,
+        help="seconds between submission and start",
+    ),
+    Field("", "ReasonText", "REASON", "reason_text", help="the reason in words"),
+    Field("", "Requeue", "REQUEUE", "requeue", int, help="1: may be put back into the queue"),
+    Field("", "RestartCnt", "RESTARTS", "attempt", help="times it was put back into the queue"),
+    Field("", "STDERR", "STDERR", "stderr", help="file of standard error"),
+    Field("", "STDIN", "STDIN", "stdin", help="file of standard input"),
+    Field("", "STDOUT", "STDOUT", "stdout", help="file of standard output"),
+    Field(
+        "",
+        "tres-alloc",
+        "TRES_ALLOC",
+        "cpus mem_mib node_count",
+        lambda cpus, mem, nodes: f"cpu={cpus},mem={memory(mem)},node={nodes}",
+        help="resources",
+    ),
+    Field("", "SubmitLine", "SUBMIT_LINE", "submit_line", help="the command that submitted it"),
+)

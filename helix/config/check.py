@@ -1,0 +1,74 @@
+"""`hctl config check`: everything there is to say about a configuration file, key by key.
+
+    check_config(path) -> list[Finding]   helix.conf or slurm.conf; cgroup.conf and gres.conf are told by their names
+
+Standard library only: a check needs neither a controller nor the daemons' libraries.
+"""
+
+from __future__ import annotations
+
+import os
+
+from helix.config.findings import Finding, Findings, Severity
+from helix.config.keys import CGROUP_KEYS, GRES_KEYS, Key, find_in, names_of, nearest
+from helix.config.parse import Parsed, read_entries
+from helix.config.read import read_file
+from helix.config.resolve import resolve
+from helix.config.values import parse_value
+from helix.errors import ConfigError
+from helix.quoting import one_line
+
+__all__ = ["Finding", "Severity", "check_config"]
+
+_OTHER_FILES: dict[str, tuple[Key, ...]] = {"cgroup.conf": CGROUP_KEYS, "gres.conf": GRES_KEYS}
+
+
+def check_config(path: str | os.PathLike[str]) -> list[Finding]:
+    """All findings, in the order of the lines of each file; one `honoured`, `ignored` or `later` for each key used.
+
+    The file may be used when none is an error or unknown (`findings.FATAL`).  Raises ConfigError (CONFIG_MISSING)
+    only when there is no such file.
+    """
+    name = os.fspath(path)
+    if not os.path.exists(name):
+        raise ConfigError(f"{name}: no such file", code="CONFIG_MISSING")
+    parsed = read_entries(os.path.abspath(name), read_file)
+    keys = _OTHER_FILES.get(os.path.basename(name))
+    found = resolve(parsed).findings.items if keys is None else _check_other(parsed, keys)
+    order: dict[str, int] = {}
+    for finding in found:
+        order.setdefault(finding.file, len(order))
+    return sorted(found, key=lambda finding: (order[finding.file], finding.line))
+
+
+def _check_other(parsed: Parsed, keys: tuple[Key, ...]) -> list[Finding]:
+    findings = Findings()
+    for problem in parsed.problems:
+        findings.error(problem.file, problem.line, "", problem.message, hint=problem.hint)
+    for entry in parsed.entries:
+        for name, text in entry.pairs:
+            key = find_in(keys, name)
+            if key is None:
+                near = nearest(name, names_of(keys))
+                findings.add(
+                    entry.file,
+                    entry.line,
+                    Severity.UNKNOWN,
+                    name,
+                    f"unknown key '{one_line(name)}'",
+                    nearest=near,
+                    hint=f"did you mean {near}?" if near else "remove it",
+                )
+                continue
+            findings.used(entry.file, entry.line, key, as_written=name)
+            try:
+                parse_value(key, text)
+            except ValueError as error:
+                findings.error(
+                    entry.file,
+                    entry.line,
+                    key.name,
+                    f"bad {name}='{one_line(text)}': {error}",
+                    hint=f"{key.name} is {key.form}",
+                )
+    return findings.items

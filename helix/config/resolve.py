@@ -1,0 +1,253 @@
+"""From entries to meaning: every key looked up, every value read, every cross-reference checked.
+
+`resolve(parsed)` never raises for what a file says; `Resolved.findings` has all remarks, and `load` refuses a
+configuration with fatal ones.  Standard library only, so that `hctl config check` needs no daemon's libraries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from helix.config.findings import Findings, Severity
+from helix.config.keys import (
+    LINES,
+    PARAMS,
+    SELECT_PARAMETERS,
+    SETTINGS,
+    SLURM_ONLY,
+    Key,
+    Kind,
+    Status,
+    find_in,
+    find_setting,
+    names_of,
+    nearest,
+)
+from helix.config.nodes import Nodes
+from helix.config.parse import Entry, Parsed
+from helix.config.partitions import Partitions
+from helix.config.values import default_value, parse_value
+from helix.quoting import one_line
+
+#: plugins that come with this version, by key
+BUILT_IN: dict[str, tuple[str, ...]] = {
+    "SchedulerType": ("sched/fifo",),
+    "PriorityType": ("priority/basic",),
+    "SelectType": ("select/cons_tres",),
+    "ProctrackType": ("proctrack/cgroup", "proctrack/linuxproc"),
+}
+_EXCLUDING = (
+    ("DefMemPerCPU", "DefMemPerNode"),
+    ("MaxMemPerCPU", "MaxMemPerNode"),
+    ("PropagateResourceLimits", "PropagateResourceLimitsExcept"),
+)
+_HEADS = {name.lower(): name for name in LINES}
+
+
+@dataclass(slots=True)
+class Resolved:
+    """What the entries mean.  The keys of `settings` and `scheduler` are fields of `Config` and `SchedulerParams`."""
+
+    settings: dict[str, Any]
+    scheduler: dict[str, Any]
+    nodes: Nodes
+    partitions: Partitions
+    findings: Findings
+    given: dict[str, Entry] = field(default_factory=dict)  # canonical key -> the entry that gave its value
+
+
+def default_settings() -> dict[str, Any]:
+    """The value of every field of `Config` that a key sets, from the key table."""
+    return {key.attr: default_value(key) for key in SETTINGS if key.attr}
+
+
+def default_params(name: str) -> dict[str, Any]:
+    """The default of every honoured name inside a key such as SchedulerParameters, by field."""
+    return {key.attr: default_value(key) for key in PARAMS[name] if key.attr}
+
+
+def resolve(parsed: Parsed) -> Resolved:
+    """Look up, read and check all entries."""
+    findings = Findings()
+    for problem in parsed.problems:
+        findings.error(problem.file, problem.line, "", problem.message, hint=problem.hint)
+    resolved = Resolved(
+        settings=default_settings(),
+        scheduler=default_params("SchedulerParameters"),
+        nodes=Nodes(findings),
+        partitions=Partitions(findings),
+        findings=findings,
+    )
+    takers = {
+        "NodeName": resolved.nodes.take,
+        "DownNodes": resolved.nodes.take_down,
+        "PartitionName": resolved.partitions.take,
+        "NodeSet": resolved.partitions.take_set,
+    }
+    for entry in parsed.entries:
+        head = _HEADS.get(entry.pairs[0][0].lower())
+        if head == "FrontendName":
+            findings.used(entry.file, entry.line, LINES[head][0])
+        elif head:
+            takers[head](entry)
+        else:
+            for name, text in entry.pairs:
+                _setting(resolved, entry, name, text)
+    _finish(resolved)
+    return resolved
+
+
+def _setting(resolved: Resolved, entry: Entry, name: str, text: str) -> None:
+    """Take one cluster-wide key."""
+    findings = resolved.findings
+    key = find_setting(name)
+    if key is None:
+        _unknown(findings, entry, name)
+        return
+    before = resolved.given.get(key.name)
+    several = key.kind is Kind.HOSTS and before is not None
+    if before is not None and not several:
+        findings.add(
+            entry.file,
+            entry.line,
+            Severity.WARNING,
+            key.name,
+            f"{key.name} stands already at {before.file}:{before.line}; the last counts",
+        )
+    resolved.given[key.name] = entry
+    findings.used(entry.file, entry.line, key, as_written=name)
+    if not key.attr:
+        return
+    try:
+        value = parse_value(key, text)
+    except ValueError as error:
+        findings.error(
+            entry.file,
+            entry.line,
+            key.name,
+            f"bad {name}='{one_line(text)}': {error}",
+            hint=f"{key.name} is {key.form}",
+        )
+        return
+    if several:
+        value = (*resolved.settings[key.attr], *value)
+    resolved.settings[key.attr] = value
+    if key.name in PARAMS:
+        _params(resolved, entry, key, value)
+    _check_words(findings, entry, key, value)
+
+
+def _unknown(findings: Findings, entry: Entry, name: str) -> None:
+    owner = next((head for head, keys in LINES.items() if find_in(keys, name)), "")
+    near = nearest(name, [*names_of(SETTINGS), *names_of(SLURM_ONLY), *LINES])
+    if owner:
+        hint = f"{name} belongs on a {owner} line"
+    elif near:
+        hint = f"did you mean {near}?"
+    else:
+        hint = "remove it, or see helix.conf(5)"
+    findings.add(
+        entry.file,
+        entry.line,
+        Severity.UNKNOWN,
+        name,
+        f"unknown key '{one_line(name)}'",
+        nearest="" if owner else near,
+        hint=hint,
+    )
+
+
+def _params(resolved: Resolved, entry: Entry, key: Key, given: dict[str, str]) -> None:
+    """Read the names inside SchedulerParameters and its like."""
+    findings = resolved.findings
+    found: dict[str, Any] = {}
+    for name, text in given.items():
+        inner = find_in(PARAMS[key.name], name)
+        if inner is None:
+            near = nearest(name, names_of(PARAMS[key.name]))
+            findings.add(
+                entry.file,
+                entry.line,
+                Severity.WARNING,
+                key.name,
+                f"{key.name} has no option '{one_line(name)}'",
+                nearest=near,
+                hint=f"did you mean {near}?" if near else "it has no effect",
+            )
+            continue
+        if inner.status is not Status.HONOURED:
+            findings.used(entry.file, entry.line, inner, where=key.name)
+            continue
+        try:
+            found[inner.attr] = True if inner.kind is Kind.BOOL and not text else parse_value(inner, text)
+        except ValueError as error:
+            findings.error(
+                entry.file,
+                entry.line,
+                key.name,
+                f"bad {inner.name}='{one_line(text)}' in {key.name}: {error}",
+                hint=f"{inner.name} is {inner.form}",
+            )
+    if key.name == "SchedulerParameters":
+        resolved.scheduler = {**default_params(key.name), **found}
+    elif found.get("may_claim_more") or found.get("config_overrides"):
+        resolved.settings["may_claim_more"] = True
+
+
+def _check_words(findings: Findings, entry: Entry, key: Key, value: Any) -> None:
+    """Warn of plugins and flags that this version does not have."""
+    built_in = BUILT_IN.get(key.name)
+    if built_in and value not in built_in:
+        findings.add(
+            entry.file,
+            entry.line,
+            Severity.WARNING,
+            key.name,
+            f"no plugin '{one_line(value)}' comes with this version",
+            nearest=nearest(value, built_in),
+            hint=f"those that do: {', '.join(built_in)}; others need PluginDir",
+        )
+    if key.name == "SelectTypeParameters":
+        known = {word.lower() for word in SELECT_PARAMETERS}
+        for word in value:
+            if word.lower() not in known:
+                findings.add(
+                    entry.file,
+                    entry.line,
+                    Severity.WARNING,
+                    key.name,
+                    f"SelectTypeParameters has no word '{one_line(word)}'",
+                    nearest=nearest(word, SELECT_PARAMETERS),
+                )
+    if key.name == "HelixctldHost" and len(value) > 1:
+        findings.add(
+            entry.file,
+            entry.line,
+            Severity.WARNING,
+            key.name,
+            f"controller '{value[-1][0]}' is not used: a second controller is not part of this version",
+        )
+
+
+def _finish(resolved: Resolved) -> None:
+    """Checks that need everything."""
+    settings, given, findings = resolved.settings, resolved.given, resolved.findings
+    for one, other in _EXCLUDING:
+        if one in given and other in given:
+            later = max(given[one], given[other], key=lambda entry: entry.line)
+            findings.error(
+                later.file, later.line, one, f"{one} and {other} exclude each other", hint="give one of them"
+            )
+    if settings["enforce_part_limits"] == "YES":
+        settings["enforce_part_limits"] = "ALL"
+    if resolved.scheduler["max_script_size"] and "MaxScriptSize" not in given:
+        settings["max_script_bytes"] = resolved.scheduler["max_script_size"]
+    settings.setdefault("may_claim_more", False)
+    resolved.partitions.finish(resolved.nodes)
+    for name in resolved.nodes.down:
+        if name not in resolved.nodes.known:
+            findings.error(
+                "", 0, "DownNodes", f"DownNodes names node '{one_line(name)}', which no NodeName line describes"
+            )
+            break

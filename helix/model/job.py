@@ -1,0 +1,217 @@
+"""What a user asks for (`JobSpec`) and what the controller knows of it (`JobRecord`).
+
+Map-encoded; a new field always has a default, so every older journal replays.  Units are in the names; absolute
+times are epoch seconds.  Source of meanings: sbatch(1), squeue(1).
+"""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+from helix.indexset import IndexSet
+from helix.model.job_state import ACTIVE, TERMINAL, WAITING, JobState, Reason
+
+UNLIMITED_S = 0  #: a time limit of 0 means none
+
+
+class Dependency(Struct, omit_defaults=True, frozen=True):
+    """One edge of `--dependency`: `kind:job_id[_task][+minutes]`."""
+
+    kind: str  # after afterok afterany afternotok aftercorr singleton
+    job_id: int = 0  # 0 for singleton
+    task_id: int | None = None  # array task, None for a whole job or array
+    delay_s: int = 0  # `after:id+minutes`
+
+
+class DependencyExpr(Struct, omit_defaults=True, frozen=True):
+    """All edges, joined by `,` (every one must hold) or `?` (any one)."""
+
+    edges: tuple[Dependency, ...] = ()
+    any: bool = False
+
+
+class SignalSpec(Struct, omit_defaults=True, frozen=True):
+    """`--signal=[B:]sig[@seconds]`: sent `before_s` seconds before the time limit."""
+
+    signal: int
+    before_s: int = 60
+    batch_only: bool = False  # B: only the batch shell, not its children
+
+
+class JobSpec(Struct, omit_defaults=True, kw_only=True):
+    """A request exactly as validated at submit.  Frozen by convention: an update replaces the whole spec."""
+
+    name: str = ""
+    account: str = ""
+    qos: str = ""
+    wckey: str = ""
+    comment: str = ""
+    partitions: list[str] = field(default_factory=list)  # in the order given; empty = the default one
+    # size
+    nodes_min: int = 1
+    nodes_max: int = 0  # 0 = no upper bound given
+    use_min_nodes: bool = False
+    spread_job: bool = False
+    tasks: int = 0  # 0 = not given (derived: one a node, or nodes_min * tasks_per_node)
+    tasks_per_node: int = 0
+    cpus_per_task: int = 1
+    mem_per_node_mib: int = 0  # --mem; 0 = not given
+    mem_per_cpu_mib: int = 0
+    mem_all: bool = False  # --mem=0: all memory of each node
+    tmp_mib: int = 0
+    exclusive: bool = False  # whole nodes
+    oversubscribe: bool = False
+    contiguous: bool = False
+    constraint: str = ""
+    nodelist: str = ""  # -w, host list
+    exclude: str = ""  # -x, host list
+    licenses: str = ""
+    distribution: str = ""  # -m, as given; for the steps of the job
+    # time
+    time_limit_s: int | None = None  # None = the partition's default; 0 = unlimited
+    time_min_s: int = 0
+    t_begin: float = 0.0
+    t_deadline: float = 0.0
+    signal: SignalSpec | None = None
+    # queue
+    dependency: DependencyExpr | None = None
+    kill_on_invalid_dep: bool | None = None
+    hold: bool = False
+    nice: int = 0
+    priority: int | None = None  # set by operators; 0 holds
+    requeue: bool | None = None  # None = JobRequeue
+    no_kill: bool = False
+    array: IndexSet | None = None
+    array_limit: int = 0  # %N: tasks that may run at once; 0 = no limit
+    # execution
+    work_dir: str = "/"
+    script_hash: str = ""
+    env_hash: str = ""
+    args: list[str] = field(default_factory=list)  # after the script's name
+    script_name: str = ""  # as typed, for display
+    stdin: str = ""  # file name patterns, unexpanded; "" = the default
+    stdout: str = ""
+    stderr: str = ""
+    open_mode: str = ""  # "", "append", "truncate"
+    umask: int = 0o022
+    rlimits: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> soft, hard; -1 = infinity
+    get_user_env: bool = False
+    export: str = ""  # as given, for display; the environment blob already reflects it
+    # mail
+    mail_type: list[str] = field(default_factory=list)
+    mail_user: str = ""
+    # where it came from
+    submit_host: str = ""
+    submit_dir: str = ""  # where the user stood; "" = work_dir
+    submit_line: str = ""
+    token: str = ""  # client-generated 128-bit hex key: the same token gives the same job id
+
+
+class Allocation(Struct, omit_defaults=True):
+    """What a job owns while ACTIVE.  The lists are parallel."""
+
+    nodes: list[str]
+    cores: list[list[int]]  # CPU indexes on that node
+    mem_mib: list[int]
+    whole: bool = False  # --exclusive: nothing else may be there
+
+
+class ExitInfo(Struct, omit_defaults=True, frozen=True):
+    """How a script ended: `code:signal`, as Slurm prints it."""
+
+    code: int = 0
+    signal: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.code}:{self.signal}"
+
+
+class StoryEntry(Struct, omit_defaults=True, frozen=True, array_like=True):
+    """One line of a job's story: when, from, to, why."""
+
+    t: float
+    old: str
+    new: str
+    cause: str
+
+
+class JobRecord(Struct, omit_defaults=True, kw_only=True):
+    """A job as the controller knows it.
+
+    An array is one record whose `pending` holds the indexes that have not started; each started task is a record of
+    its own with `array_job_id` set to the array's id.  The array's own record ends when the last task has ended.
+    """
+
+    job_id: int
+    uid: int
+    gid: int
+    user: str = ""
+    group: str = ""
+    spec: JobSpec
+    state: JobState = JobState.PENDING
+    outcome: JobState | None = None  # while COMPLETING: the state to end in (REQUEUED = back to the queue)
+    reason: Reason = Reason.NONE
+    reason_text: str = ""  # more than the code, for people
+    priority: int = 0
+    held: str = ""  # "", "user", "admin"
+    dependency_met: bool = False  # once met it stays met, whatever becomes of the other jobs
+    attempt: int = 0  # counts starts; part of every launch and report
+    t_submit: float = 0.0
+    t_eligible: float = 0.0
+    t_start: float = 0.0
+    t_end: float = 0.0
+    t_suspended: float = 0.0  # when it was last suspended
+    suspended_s: float = 0.0  # total time suspended
+    time_limit_s: int = 0  # in force for the present attempt; 0 = unlimited
+    partition: str = ""  # chosen at start; before that the first of the spec
+    alloc: Allocation | None = None
+    exit: ExitInfo = field(default_factory=ExitInfo)
+    derived_exit: ExitInfo = field(default_factory=ExitInfo)
+    launch_failures: int = 0  # in a row; the circuit breaker of requeues
+    excluded_nodes: list[str] = field(default_factory=list)  # where launching failed
+    requeue_hold: str = ""  # "", "hold", "special": what to do when the attempt is over
+    killed_by: int | None = None  # uid that cancelled
+    # arrays
+    array_job_id: int = 0  # 0 = not part of an array
+    array_task_id: int | None = None  # None on the array's own record
+    pending: IndexSet | None = None  # array's own record: tasks not yet started
+    tasks_active: int = 0  # array's own record: tasks that own an allocation
+    tasks_open: int = 0  # array's own record: started tasks that have not ended (requeued ones too)
+    tasks_failed: int = 0
+    tasks_done: int = 0  # ended, in any way, after a start
+    forgotten_ok: IndexSet | None = None  # array's own record: tasks that completed and left the table
+    forgotten_bad: IndexSet | None = None  # likewise, ended in any other way
+    stdout_path: str = ""  # as the node opened it
+    stderr_path: str = ""
+    usage: dict[str, float] = field(default_factory=dict)  # user_s system_s max_rss_mib
+    story: list[StoryEntry] = field(default_factory=list)
+
+    @property
+    def is_waiting(self) -> bool:
+        """In the queue, held or not."""
+        return self.state in WAITING
+
+    @property
+    def is_active(self) -> bool:
+        """Owns an allocation."""
+        return self.state in ACTIVE
+
+    @property
+    def is_terminal(self) -> bool:
+        """Over."""
+        return self.state in TERMINAL
+
+    @property
+    def is_array(self) -> bool:
+        """The array's own record (not one of its tasks)."""
+        return self.pending is not None
+
+    @property
+    def display_id(self) -> str:
+        """`12`, `12_3` for a task, `12_[4-9%2]` for an array with tasks that have not started."""
+        if self.array_task_id is not None:
+            return f"{self.array_job_id}_{self.array_task_id}"
+        if self.pending:
+            limit = f"%{self.spec.array_limit}" if self.spec.array_limit else ""
+            return f"{self.job_id}_[{self.pending}{limit}]"
+        return str(self.job_id)

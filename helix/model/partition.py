@@ -1,0 +1,37 @@
+"""A partition as the controller knows it; the limits' meanings are slurm.conf(5)'s."""
+
+from __future__ import annotations
+
+from msgspec import Struct, field
+
+
+class PartitionRecord(Struct, omit_defaults=True, kw_only=True):
+    """Times are seconds, 0 = unlimited; `nodes` are expanded names in configuration order."""
+
+    name: str
+    nodes: list[str] = field(default_factory=list)
+    is_default: bool = False
+    state: str = "UP"  # UP DOWN DRAIN INACTIVE
+    max_time_s: int = 0
+    default_time_s: int | None = None  # None = max_time_s
+    min_nodes: int = 0
+    max_nodes: int = 0  # 0 = no limit
+    allow_groups: list[str] = field(default_factory=list)  # empty = everybody
+    allow_accounts: list[str] = field(default_factory=list)
+    deny_accounts: list[str] = field(default_factory=list)
+    allow_qos: list[str] = field(default_factory=list)
+    deny_qos: list[str] = field(default_factory=list)
+    oversubscribe: str = "NO"  # EXCLUSIVE NO YES FORCE, with :count
+    priority_tier: int = 1
+    priority_job_factor: int = 1
+    def_mem_per_cpu_mib: int = 0
+    def_mem_per_node_mib: int = 0
+    max_mem_per_cpu_mib: int = 0
+    max_mem_per_node_mib: int = 0
+    max_cpus_per_node: int = 0
+    hidden: bool = False
+    root_only: bool = False
+    disable_root_jobs: bool = False
+    exclusive_user: bool = False
+    grace_time_s: int = 0
+    lln: bool = False

@@ -1,0 +1,1 @@
+"""Plugins: what each family must offer, and how one is found by its configured name."""

@@ -1,0 +1,1 @@
+"""Scheduling vocabulary and pure tools for policies: requests, snapshots, plans, placement, explanations."""

@@ -1,0 +1,50 @@
+"""Words for why nodes cannot take a request.  Pure; the counts come from the kernels' filter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from helix_native.arrays import (
+    FAIL_BUSY,
+    FAIL_CPUS,
+    FAIL_DOWN,
+    FAIL_INELIGIBLE,
+    FAIL_KEPT,
+    FAIL_MEMORY,
+    FAIL_ROOM,
+    FAIL_SMALL,
+)
+
+#: cause -> stable word (job.why's `reason`) and text
+CAUSES: dict[int, tuple[str, str]] = {
+    FAIL_INELIGIBLE: ("ineligible", "excluded or without a required feature"),
+    FAIL_SMALL: ("small", "too small even when empty"),
+    FAIL_DOWN: ("down", "down, drained or not responding"),
+    FAIL_KEPT: ("kept", "kept for jobs ahead"),
+    FAIL_BUSY: ("busy", "not empty (whole nodes asked)"),
+    FAIL_CPUS: ("cpus", "too few free CPUs"),
+    FAIL_MEMORY: ("memory", "too little free memory"),
+    FAIL_ROOM: ("partition_cpus", "the partition's CPU limit there is used up"),
+}
+_SHOWN = 3  #: causes in one line; the rest is for hwhy
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 node`, `2 nodes`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def describe_wait(partition: str, nodes_lo: int, fails: Sequence[int], only: Sequence[int]) -> str:
+    """One line for the job that waits for resources: `2 nodes of main wanted; too few free CPUs on 4, ...`."""
+    order = sorted((cause for cause in CAUSES if fails[cause]), key=lambda c: (-only[c], -fails[c], c))
+    parts = [f"{CAUSES[cause][1]} on {fails[cause]}" for cause in order[:_SHOWN]]
+    wanted = f"{plural(nodes_lo, 'node')} of {partition} wanted"
+    return f"{wanted}; {', '.join(parts)}" if parts else f"{wanted}; what is free does not add up"
+
+
+def format_mib(mib: int) -> str:
+    """`512M`, `16G`, `1.5T`."""
+    for factor, letter in ((1 << 20, "T"), (1 << 10, "G")):
+        if mib >= factor:
+            return f"{mib / factor:.4g}{letter}"
+    return f"{mib}M"

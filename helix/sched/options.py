@@ -1,0 +1,66 @@
+"""What the configuration says about scheduling, as one frozen value.
+
+Owns the meaning of `SchedulerParameters` that `sched/fifo` and the pacing of passes honour (slurm.conf(5)); names
+that are of no use here are left to other planners.  Memory is MiB, times are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from helix.errors import ConfigError
+
+STARTS_MAX = 512  #: starts in one pass: about 15 ms of commit, so that a submit never waits long behind it
+
+
+@dataclass(frozen=True, slots=True)
+class SchedOptions:
+    """0 means no limit, or not given, unless said otherwise."""
+
+    starts_max: int = STARTS_MAX  # sched_max_job_start
+    defer: bool = False  # do not try at each submit
+    min_interval_s: float = 2e-6  # sched_min_interval (given in microseconds)
+    interval_s: float = 60.0  # sched_interval: a pass at least so often while jobs wait
+    batch_delay_s: float = 3.0  # batch_sched_delay: how long `defer` gathers submits
+    memory_consumable: bool = True  # SelectTypeParameters with _Memory
+    least_loaded: bool = False  # SelectTypeParameters=CR_LLN
+    def_mem_per_cpu_mib: int = 0
+    def_mem_per_node_mib: int = 0
+    max_mem_per_cpu_mib: int = 0
+    max_mem_per_node_mib: int = 0
+    enforce_part_limits: str = "NO"  # NO, ANY, ALL
+
+    def with_parameters(self, text: str) -> SchedOptions:
+        """These options with `SchedulerParameters` text applied; raises ConfigError for an unreadable number."""
+        changes: dict[str, object] = {}
+        for item in text.split(","):
+            name, _, value = item.strip().partition("=")
+            match name.lower():
+                case "defer" | "defer_batch":
+                    changes["defer"] = True
+                case "sched_max_job_start":
+                    changes["starts_max"] = int(_number(name, value)) or STARTS_MAX
+                case "sched_min_interval":
+                    changes["min_interval_s"] = _number(name, value) / 1e6
+                case "sched_interval":
+                    changes["interval_s"] = _number(name, value)
+                case "batch_sched_delay":
+                    changes["batch_delay_s"] = _number(name, value)
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+    def with_select(self, text: str) -> SchedOptions:
+        """These options with `SelectTypeParameters` text applied (`CR_Core_Memory`, `CR_Core,CR_LLN` ...)."""
+        words = {word.strip().upper() for word in text.split(",") if word.strip()}
+        changes: dict[str, object] = {"least_loaded": "CR_LLN" in words}
+        if any(word.startswith("CR_") and word not in ("CR_LLN", "CR_PACK_NODES") for word in words):
+            changes["memory_consumable"] = any(word.endswith("_MEMORY") or word == "CR_MEMORY" for word in words)
+        return replace(self, **changes)  # type: ignore[arg-type]
+
+
+def _number(name: str, value: str) -> float:
+    if value.isascii() and value.isdigit() and len(value) <= 12:
+        return float(value)
+    raise ConfigError(
+        f"SchedulerParameters: {name}={value!r} is not a number",
+        hint=f"write {name}=N with N a whole number, 0 or more",
+    )

@@ -1,0 +1,239 @@
+"""What a job asks of nodes, normalised: a `JobSpec` and the partition it is tried in become a `Request`.
+
+Owns the defaults (sbatch(1), slurm.conf(5)): nodes derived from tasks, memory defaults and limits, whole nodes.
+Two requests that are equal are served equally, so the planner keeps one row for all jobs that ask the same.  Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from functools import lru_cache
+
+from helix.errors import UsageError
+from helix.hostlist import parse_hostlist
+from helix.model.job import JobSpec
+from helix.model.job_state import Reason
+from helix.model.partition import PartitionRecord
+from helix.sched.features import Constraint, parse_constraint
+from helix.sched.options import SchedOptions
+
+COUNT_MAX = (1 << 31) - 1  #: tasks and CPUs; larger numbers are clamped, no node comes near
+MEM_MAX_MIB = 1 << 50
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Each of `nodes_lo` to `nodes_hi` nodes takes `task_lo` to `task_hi` tasks, `tasks` in all (0: task_lo each)."""
+
+    nodes_lo: int = 1
+    nodes_hi: int = 0  # 0 = as many as it takes
+    grow: bool = False  # take up to nodes_hi when there are so many
+    tasks: int = 0
+    task_lo: int = 1
+    task_hi: int = 1
+    cpus_per_task: int = 1
+    cpus_min: int = 0  # least CPUs on each node
+    mem_node_mib: int = 0
+    mem_cpu_mib: int = 0
+    mem_all: bool = False
+    mem_floor_mib: int = 0  # least configured memory (when memory is not consumable)
+    tmp_mib: int = 0
+    exclusive: bool = False
+    spread: bool = False
+    contiguous: bool = False
+    least_loaded: bool = False
+    constraint: Constraint = ()
+    must: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    limit: str = ""  # the partition's limit it is outside of: "", "nodes", "memory"
+    limit_text: str = ""
+
+    @property
+    def tasks_total(self) -> int:
+        """Tasks the smallest allocation runs."""
+        return self.tasks or self.nodes_lo * self.task_lo
+
+    @property
+    def cpus_total(self) -> int:
+        """CPUs the smallest allocation needs, before rounding to cores."""
+        return max(self.tasks_total * self.cpus_per_task, self.nodes_lo * self.cpus_min)
+
+
+def shape_key(spec: JobSpec, excluded: list[str]) -> Hashable:
+    """Everything of a spec that `normalise` reads; jobs with equal keys (and partitions) share a row."""
+    return (
+        spec.nodes_min,
+        spec.nodes_max,
+        spec.use_min_nodes,
+        spec.spread_job,
+        spec.tasks,
+        spec.tasks_per_node,
+        spec.cpus_per_task,
+        spec.mem_per_node_mib,
+        spec.mem_per_cpu_mib,
+        spec.mem_all,
+        spec.tmp_mib,
+        spec.exclusive,
+        spec.contiguous,
+        spec.constraint,
+        spec.nodelist,
+        spec.exclude,
+        tuple(excluded) if excluded else (),
+    )
+
+
+def normalise(spec: JobSpec, partition: PartitionRecord, options: SchedOptions) -> Request:
+    """The request of `spec` in `partition`.
+
+    Raises UsageError: NODE_COUNT_INVALID for counts that contradict each other, and what the host list and the
+    constraint raise.
+    """
+    must = host_names(spec.nodelist)
+    exclude = host_names(spec.exclude)
+    if both := set(must) & set(exclude):
+        raise UsageError(
+            f"node {min(both)} is both required and excluded",
+            code="NODE_COUNT_INVALID",
+            hint="see --nodelist and --exclude",
+        )
+    lo, hi, tasks, per_node = _node_counts(spec, must)
+    limit, limit_text = "", ""
+    if partition.max_nodes:
+        if lo > partition.max_nodes:
+            limit = "nodes"
+            limit_text = f"{lo} nodes are more than MaxNodes={partition.max_nodes} of partition {partition.name}"
+        hi = min(hi or partition.max_nodes, partition.max_nodes)
+    if partition.min_nodes > lo:
+        if 0 < hi < partition.min_nodes or (tasks and partition.min_nodes > tasks):
+            limit = "nodes"
+            limit_text = f"{hi or lo} nodes are fewer than MinNodes={partition.min_nodes} of partition {partition.name}"
+        else:
+            lo = partition.min_nodes
+    if tasks and hi:
+        hi = max(lo, min(hi, tasks))
+    ranged = 0 < spec.nodes_min < spec.nodes_max and not spec.use_min_nodes
+    grow = ranged or (spec.spread_job and tasks > 0)
+
+    cpt = min(max(1, spec.cpus_per_task), COUNT_MAX)
+    mem_cpu, mem_node, mem_all = _memory(spec, partition, options)
+    cpus_min = 0
+    max_cpu = partition.max_mem_per_cpu_mib or options.max_mem_per_cpu_mib
+    max_node = partition.max_mem_per_node_mib or options.max_mem_per_node_mib
+    if max_cpu and mem_cpu > max_cpu:  # slurm.conf(5), MaxMemPerCPU: more CPUs instead of more memory for each
+        ratio = -(-mem_cpu // max_cpu)
+        cpt, mem_cpu = min(cpt * ratio, COUNT_MAX), -(-mem_cpu // ratio)
+    elif max_cpu and mem_node:
+        cpus_min = min(-(-mem_node // max_cpu), COUNT_MAX)
+    wanted = mem_node or mem_cpu * cpt * max(1, per_node)
+    if max_node and wanted > max_node and not limit:
+        limit = "memory"
+        limit_text = f"{wanted} MiB a node are more than MaxMemPerNode={max_node} of partition {partition.name}"
+    mem_floor = 0
+    if not options.memory_consumable:
+        mem_floor, mem_node, mem_cpu, mem_all = wanted, 0, 0, False
+    return Request(
+        nodes_lo=lo,
+        nodes_hi=hi,
+        grow=grow,
+        tasks=tasks,
+        task_lo=1 if tasks else per_node,
+        task_hi=(per_node or tasks) if tasks else per_node,
+        cpus_per_task=cpt,
+        cpus_min=cpus_min,
+        mem_node_mib=mem_node,
+        mem_cpu_mib=mem_cpu,
+        mem_all=mem_all,
+        mem_floor_mib=mem_floor,
+        tmp_mib=min(spec.tmp_mib, MEM_MAX_MIB),
+        exclusive=spec.exclusive or partition.oversubscribe.upper().startswith("EXCLUSIVE"),
+        spread=spec.spread_job,
+        contiguous=spec.contiguous,
+        least_loaded=partition.lln or options.least_loaded,
+        constraint=parse_constraint(spec.constraint),
+        must=must,
+        exclude=exclude,
+        limit=limit,
+        limit_text=limit_text,
+    )
+
+
+def _node_counts(spec: JobSpec, must: tuple[str, ...]) -> tuple[int, int, int, int]:
+    """Least and most nodes, tasks in all (0 = per node), tasks a node (0 = not given)."""
+    lo, hi = max(1, spec.nodes_min), spec.nodes_max
+    tasks = min(max(0, spec.tasks), COUNT_MAX)
+    per_node = min(max(0, spec.tasks_per_node), COUNT_MAX)
+    if hi and hi < lo:
+        raise UsageError(f"--nodes: at most {hi} is less than at least {lo}", code="NODE_COUNT_INVALID")
+    if hi and len(must) > hi:
+        raise UsageError(
+            f"--nodelist names {len(must)} nodes, --nodes allows {hi}",
+            code="NODE_COUNT_INVALID",
+            hint="name fewer nodes or allow more",
+        )
+    lo = max(lo, len(must))
+    if not tasks:
+        return lo, max(lo, hi) if hi else 0, 0, max(1, per_node)
+    if lo > tasks:  # as sbatch: no more nodes than tasks, but every node that is named
+        lo = max(tasks, len(must))
+        hi = max(lo, min(hi, tasks)) if hi else 0
+        tasks = max(tasks, lo)
+    if per_node:
+        needed = -(-tasks // per_node)
+        if hi and needed > hi:
+            raise UsageError(
+                f"{tasks} tasks at {per_node} a node need {needed} nodes, --nodes allows {hi}",
+                code="NODE_COUNT_INVALID",
+                hint="ask for more nodes or more tasks a node",
+            )
+        lo = max(lo, needed)
+    return lo, hi, tasks, per_node
+
+
+def _memory(spec: JobSpec, partition: PartitionRecord, options: SchedOptions) -> tuple[int, int, bool]:
+    """MiB per CPU, MiB per node, whole memory: the request's, else the partition's, else the cluster's default."""
+    if spec.mem_all:
+        return 0, 0, True
+    if spec.mem_per_cpu_mib:
+        return min(spec.mem_per_cpu_mib, MEM_MAX_MIB), 0, False
+    if spec.mem_per_node_mib:
+        return 0, min(spec.mem_per_node_mib, MEM_MAX_MIB), False
+    for source in (partition, options):
+        if source.def_mem_per_cpu_mib:
+            return min(source.def_mem_per_cpu_mib, MEM_MAX_MIB), 0, False
+        if source.def_mem_per_node_mib:
+            return 0, min(source.def_mem_per_node_mib, MEM_MAX_MIB), False
+    return 0, 0, True  # slurm.conf(5), DefMemPerNode: unlimited, that is, all of the node's
+
+
+def time_limit_s(spec: JobSpec, partition: PartitionRecord) -> int:
+    """The limit the job would run with in `partition`, seconds, 0 = unlimited."""
+    if spec.time_limit_s is not None:
+        return spec.time_limit_s
+    return partition.max_time_s if partition.default_time_s is None else partition.default_time_s
+
+
+def partition_limit(spec: JobSpec, request: Request, partition: PartitionRecord) -> tuple[Reason, str]:
+    """The limit of `partition` that keeps the job out, and the words for it; (NONE, "") if there is none."""
+    if request.limit == "nodes":
+        return Reason.PARTITION_NODE_LIMIT, request.limit_text
+    if request.limit == "memory":
+        return Reason.BAD_CONSTRAINTS, request.limit_text
+    limit = time_limit_s(spec, partition)
+    if partition.max_time_s and (limit == 0 or limit > partition.max_time_s):
+        asked = f"{_minutes(limit)} asked" if limit else "no limit asked"
+        return (
+            Reason.PARTITION_TIME_LIMIT,
+            f"partition {partition.name} allows {_minutes(partition.max_time_s)}, {asked}",
+        )
+    return Reason.NONE, ""
+
+
+def _minutes(seconds: int) -> str:
+    return f"{seconds // 60} min" if seconds % 60 == 0 else f"{seconds} s"
+
+
+@lru_cache(maxsize=256)
+def host_names(text: str) -> tuple[str, ...]:
+    """The distinct names of a host list, in the order written."""
+    return tuple(dict.fromkeys(parse_hostlist(text))) if text else ()

@@ -1,0 +1,67 @@
+"""What a planner sees: the cluster and the queue at one moment, as arrays nobody writes any more.
+
+Owns the bundle and the names behind its indexes.  The arrays are `helix_native.arrays`' tables; kernels take them as
+they are.  A snapshot costs one copy of what changed since the last one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from helix.model.job_state import Reason
+from helix_native.arrays import (
+    BAD,
+    DOWN,
+    INACTIVE,
+    NODE_LIMIT,
+    PRIORITY,
+    REQUIRED_DOWN,
+    RESOURCES,
+    STARTED,
+    TIME_LIMIT,
+    UNAVAILABLE,
+    UNTESTED,
+    Int8,
+    Int64,
+    NodeArrays,
+    QueueArrays,
+    ShapeArrays,
+    TableArrays,
+)
+
+#: a kernel's code -> the reason a job shows
+REASONS: dict[int, Reason] = {
+    UNTESTED: Reason.NONE,
+    TIME_LIMIT: Reason.PARTITION_TIME_LIMIT,
+    NODE_LIMIT: Reason.PARTITION_NODE_LIMIT,
+    INACTIVE: Reason.PARTITION_INACTIVE,
+    DOWN: Reason.PARTITION_DOWN,
+    BAD: Reason.BAD_CONSTRAINTS,
+    UNAVAILABLE: Reason.NODES_UNAVAILABLE,
+    REQUIRED_DOWN: Reason.REQ_NODE_NOT_AVAIL,
+    PRIORITY: Reason.PRIORITY,
+    RESOURCES: Reason.RESOURCES,
+    STARTED: Reason.NONE,
+}
+#: the other way, for what a record shows when it enters the queue
+CODES: dict[Reason, int] = {reason: code for code, reason in REASONS.items() if reason is not Reason.NONE}
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Indexes: nodes by `NodeRecord.index`, partitions by `partitions`, jobs by slot."""
+
+    t: float  # when it was taken, epoch seconds
+    revision: int  # counts snapshots
+    nodes: NodeArrays
+    shapes: ShapeArrays
+    tables: TableArrays
+    queue: QueueArrays
+    partitions: tuple[str, ...]
+    job_id: Int64  # by slot; 0 = slot not in use
+    told: Int8  # by slot: the code last reported
+
+    @property
+    def depth(self) -> int:
+        """Queue entries (a job in two partitions counts twice)."""
+        return len(self.queue.shape)

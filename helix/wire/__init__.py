@@ -1,0 +1,1 @@
+"""Messages, framing, authentication and transport: the only sockets of `helix`."""
