@@ -1,0 +1,54 @@
+"""Every cross-reference of the state, asserted.
+
+Runs after every event in unit and property tests, once after a replay, and always under `DebugFlags=Invariants`.
+"""
+
+from __future__ import annotations
+
+from helix.model.job_state import ACTIVE, JobState
+from helixctld.core.state import State, core_mask
+
+
+def check(state: State) -> None:
+    """Raises AssertionError naming the first thing that does not agree."""
+    free_cores = [(1 << n.cpus) - 1 for n in state.nodes.values()]
+    free_mem = [n.real_memory_mib for n in state.nodes.values()]
+    active = set()
+    for job in state.jobs.values():
+        where = f"job {job.display_id} ({job.state})"
+        if job.state in ACTIVE:
+            active.add(job.job_id)
+            assert job.alloc is not None, f"{where} has no allocation"
+            for name, cores, mem in zip(job.alloc.nodes, job.alloc.cores, job.alloc.mem_mib, strict=True):
+                node = state.nodes[name]
+                assert job.job_id in node.jobs, f"{where}: node {name} does not know it"
+                if node.cpus == 0:
+                    continue
+                mask = core_mask(cores)
+                assert free_cores[node.index] & mask == mask, f"{where}: cores {cores} of {name} owned twice"
+                free_cores[node.index] &= ~mask
+                free_mem[node.index] -= mem
+                assert free_mem[node.index] >= 0, f"{where}: memory of {name} overcommitted"
+        assert (job.outcome is None) or job.state is JobState.COMPLETING, f"{where}: outcome {job.outcome}"
+        assert not (job.job_id in state.schedulable and job.state is not JobState.PENDING), f"{where}: schedulable"
+        assert not (job.job_id in state.schedulable and job.held), f"{where}: held and schedulable"
+        if job.is_array:
+            tasks = [j for j in state.jobs.values() if j.array_job_id == job.job_id and j is not job]
+            running = sum(j.is_active for j in tasks)
+            assert running == job.tasks_active, f"{where}: {running} tasks active, {job.tasks_active} counted"
+            waiting = sum(not j.is_terminal for j in tasks)
+            assert waiting == job.tasks_open, f"{where}: {waiting} tasks open, {job.tasks_open} counted"
+            limit = job.spec.array_limit
+            assert not limit or running <= limit or running <= job.tasks_active, f"{where}: limit {limit} passed"
+    assert active == state.active, f"active index differs by {sorted(active ^ state.active)[:5]}"
+    assert free_cores == state.free_cores, "free cores differ from the allocations"
+    assert free_mem == state.free_mem_mib, "free memory differs from the allocations"
+    for node in state.nodes.values():
+        for job_id in node.jobs:
+            assert job_id in active, f"node {node.name} holds job {job_id}, which is not active"
+        assert sum(node.jobs.values()) == node.cpus_alloc, f"node {node.name}: CPUs allocated differ"
+        completing = sum(state.jobs[j].state is JobState.COMPLETING for j in node.jobs)
+        assert completing == node.completing, f"node {node.name}: completing {node.completing}, really {completing}"
+    for job_id in state.schedulable:
+        assert job_id in state.jobs, f"schedulable job {job_id} does not exist"
+    assert all(job_id < state.next_job_id for job_id in state.jobs), "a job id at or above the next one"

@@ -1,0 +1,490 @@
+"""The controller's truth: records, and the indexes derived from them.
+
+Owns the tables and the index bookkeeping.  `apply.py` changes records through it; nothing else does.  Everything but
+the fields of `Persistent` is derived and rebuilt by `rebuild()` after a restart.
+
+Invariants (asserted by `invariants.check`):
+  * `free_cores[i]` / `free_mem_mib[i]` = capacity of node i less the allocations of exactly the ACTIVE jobs there.
+  * `schedulable` = exactly the waiting jobs that may start now: PENDING, not held, dependency met, begin time
+    reached, and for an array: some task may start within its limit.
+  * `active` = exactly the jobs in an ACTIVE state.
+
+Cost: every event is O(nodes of the job) + O(dependents of the job); nothing scans the queue.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from heapq import heappush
+
+from msgspec import Struct, field
+
+from helix.indexset import IndexSet
+from helix.model.job import JobRecord, StoryEntry
+from helix.model.job_state import ACTIVE, JobState, Reason, is_legal
+from helix.model.node import NodeBase, NodeRecord
+from helix.model.partition import PartitionRecord
+from helixctld.core.dependencies import Verdict, evaluate, ready_tasks
+
+STORY_MAX = 64  #: entries kept per job
+HISTORY_MAX = 1_000_000  #: finished jobs remembered for dependencies, about 100 B each
+TOKENS_MAX = 2_000_000  #: submit tokens remembered; the oldest go first
+TOKEN_LIFE_S = 7 * 86400.0  #: a repeated submit is recognised for at least this long
+
+
+class HistoryEntry(Struct, array_like=True, frozen=True):
+    """What stays of a forgotten job: enough to resolve a dependency."""
+
+    state: JobState
+    code: int = 0
+    signal: int = 0
+    t_end: float = 0.0
+    tasks_ok: IndexSet | None = None  # of an array: forgotten tasks that completed; None = not an array
+
+
+REMOVED = "not in the configuration any more"  #: reason of a node that has jobs and left the configuration
+
+
+class Transition(Struct, frozen=True):
+    """A change of a job's state, for watchers, waiters and mail."""
+
+    job: JobRecord
+    old: str
+    new: str
+    t: float
+
+
+class NodeKept(Struct, omit_defaults=True, kw_only=True):
+    """What of a node outlives a restart (the rest comes from the configuration and the registration)."""
+
+    base: NodeBase = NodeBase.UNKNOWN
+    drain: bool = False
+    fail: bool = False
+    reason: str = ""
+    reason_by: str = ""
+    t_reason: float = 0.0
+    down_by_silence: bool = False
+    drain_by_mismatch: bool = False
+    drain_by_health: bool = False
+
+
+class Persistent(Struct, omit_defaults=True, kw_only=True):
+    """What a snapshot holds."""
+
+    format: int = 1
+    cluster: str = ""
+    epoch: int = 0
+    next_job_id: int = 1
+    jobs: list[JobRecord] = field(default_factory=list)
+    nodes: dict[str, NodeKept] = field(default_factory=dict)
+    history: dict[int, HistoryEntry] = field(default_factory=dict)
+    tokens: dict[str, tuple[int, float]] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    blobs: set[str] = field(default_factory=set)
+
+
+class State:
+    """All tables.  Attributes are read everywhere in the controller and written by `helixctld.core` only."""
+
+    def __init__(self, cluster: str = "") -> None:
+        self.cluster = cluster
+        self.epoch = 0
+        self.next_job_id = 1
+        self.jobs: dict[int, JobRecord] = {}
+        self.nodes: dict[str, NodeRecord] = {}
+        self.node_names: list[str] = []
+        self.partitions: dict[str, PartitionRecord] = {}
+        self.history: dict[int, HistoryEntry] = {}
+        self.tokens: dict[str, tuple[int, float]] = {}
+        self.keys: dict[str, str] = {}  # link name -> CURVE public key (Z85) admitted by a join token
+        self.blobs: set[str] = set()  # scripts and environments whose content is in the journal or under a snapshot
+        # derived
+        self.schedulable: set[int] = set()
+        self.active: set[int] = set()
+        self.dependents: dict[int, set[int]] = {}  # job id -> waiting jobs with an edge to it
+        self.singletons: dict[tuple[int, str], set[int]] = {}  # (uid, name) -> open jobs
+        self.array_tasks: dict[int, dict[int, int]] = {}  # array id -> task index -> job id
+        self.finished: deque[tuple[float, int]] = deque()  # (t_end, job id), oldest first
+        self.timers: list[tuple[float, int]] = []  # heap of (t, job id): look at the job again
+        self.free_cores: list[int] = []
+        self.free_mem_mib: list[int] = []
+        # for the planner: drained by the scheduling cycle
+        self.dirty_jobs: set[int] = set()
+        self.dirty_nodes: set[str] = set()
+        self.dirty_partitions = True
+        # for the shell: drained every loop turn
+        self.transitions: list[Transition] = []
+        self.counts: dict[str, int] = {}  # state word -> number of records
+        self.doomed: set[int] = set()  # waiting jobs whose dependency can never hold and that asked to be killed
+
+    # ---- configuration -----------------------------------------------------------------------------------------
+
+    def set_nodes(self, nodes: list[NodeRecord]) -> list[str]:
+        """Take the configured nodes, keeping what is known of those that stay.
+
+        Returns the names of configured-away nodes that still have jobs (they stay, DOWN, until the jobs are gone).
+        """
+        kept = self.nodes
+        self.nodes = {}
+        orphans: list[str] = []
+        for new in nodes:
+            old = kept.pop(new.name, None)
+            if old is not None:
+                for name in _KEPT_NODE_FIELDS:
+                    setattr(new, name, getattr(old, name))
+                if new.reason == REMOVED and new.responding:  # it was gone from the configuration for a while
+                    new.base, new.reason, new.down_by_silence = NodeBase.UP, "", False
+            self.nodes[new.name] = new
+        for old in kept.values():
+            if old.jobs:
+                # down_by_silence: its next registration after it was put back makes it usable
+                old.base, old.down_by_silence, old.reason = NodeBase.DOWN, True, old.reason or REMOVED
+                self.nodes[old.name] = old
+                orphans.append(old.name)
+        self.node_names = list(self.nodes)
+        for index, node in enumerate(self.nodes.values()):
+            node.index = index
+        self._recount_nodes()
+        self.dirty_nodes.update(self.node_names)
+        self.dirty_partitions = True
+        return orphans
+
+    def set_partitions(self, partitions: list[PartitionRecord]) -> None:
+        """Take the configured partitions."""
+        self.partitions = {p.name: p for p in partitions}
+        self.dirty_partitions = True
+
+    @property
+    def default_partition(self) -> str:
+        """Name of the default partition, "" if none is marked."""
+        return next((p.name for p in self.partitions.values() if p.is_default), "")
+
+    # ---- records -----------------------------------------------------------------------------------------------
+
+    def add_job(self, job: JobRecord) -> None:
+        """Put a record into the tables and indexes."""
+        self.jobs[job.job_id] = job
+        self.next_job_id = max(self.next_job_id, job.job_id + 1)
+        self.counts[job.state] = self.counts.get(job.state, 0) + 1
+        if job.array_job_id and job.array_task_id is not None:
+            self.array_tasks.setdefault(job.array_job_id, {})[job.array_task_id] = job.job_id
+        if job.state in ACTIVE:
+            self.active.add(job.job_id)
+        if not job.is_terminal and job.array_task_id is None:
+            self.singletons.setdefault((job.uid, job.spec.name), set()).add(job.job_id)
+        if job.is_waiting and job.spec.dependency is not None:
+            for edge in job.spec.dependency.edges:
+                if edge.job_id:
+                    self.dependents.setdefault(edge.job_id, set()).add(job.job_id)
+
+    def forget_job(self, job_id: int) -> None:
+        """Take a finished record out of the tables; its history entry stays."""
+        job = self.jobs.pop(job_id)
+        self.counts[job.state] -= 1
+        if job.array_job_id and job.array_task_id is not None:
+            tasks = self.array_tasks.get(job.array_job_id)
+            if tasks is not None and tasks.get(job.array_task_id) == job_id:
+                del tasks[job.array_task_id]
+                if not tasks:
+                    del self.array_tasks[job.array_job_id]
+        tasks_ok = job.forgotten_ok or IndexSet() if job.is_array else None
+        self.history[job_id] = HistoryEntry(job.state, job.exit.code, job.exit.signal, job.t_end, tasks_ok)
+        while len(self.history) > HISTORY_MAX:
+            del self.history[next(iter(self.history))]
+        self.dirty_jobs.add(job_id)
+
+    def set_job_state(self, job: JobRecord, new: JobState, t: float, cause: str) -> None:
+        """Move a job to `new`; an illegal transition is a fault of Helix and prints the job's story."""
+        old = job.state
+        if old is not new and not is_legal(old, new):
+            told = "; ".join(f"{e.t:.3f} {e.old}>{e.new} {e.cause}" for e in job.story)
+            raise AssertionError(f"job {job.display_id}: {old} to {new} is not legal ({cause}); story: {told}")
+        job.state = new
+        self.counts[old] -= 1
+        self.counts[new] = self.counts.get(new, 0) + 1
+        self.tell(job, old, new, t, cause)
+        if new in ACTIVE:
+            self.active.add(job.job_id)
+        else:
+            self.active.discard(job.job_id)
+        if job.is_terminal:
+            self.finished.append((t, job.job_id))
+            if job.array_task_id is None:
+                self._drop_singleton(job)
+        elif not is_open(old) and job.array_task_id is None:
+            self.singletons.setdefault((job.uid, job.spec.name), set()).add(job.job_id)
+
+    def tell(self, job: JobRecord, old: str, new: str, t: float, cause: str) -> None:
+        """Add a line to the job's story and tell the watchers."""
+        if len(job.story) >= STORY_MAX:
+            del job.story[1]
+        job.story.append(StoryEntry(t, str(old), str(new), cause))
+        self.transitions.append(Transition(job, str(old), str(new), t))
+
+    def _drop_singleton(self, job: JobRecord) -> None:
+        peers = self.singletons.get((job.uid, job.spec.name))
+        if peers is not None:
+            peers.discard(job.job_id)
+            for peer in peers:
+                if (other := self.jobs.get(peer)) is not None and other.spec.dependency is not None:
+                    self.look_again(other, job.t_end)
+            if not peers:
+                del self.singletons[(job.uid, job.spec.name)]
+
+    def rename(self, job: JobRecord, old_name: str) -> None:
+        """Keep the singleton index true after a job's name changed."""
+        peers = self.singletons.get((job.uid, old_name))
+        if peers is not None:
+            peers.discard(job.job_id)
+        if not job.is_terminal and job.array_task_id is None:
+            self.singletons.setdefault((job.uid, job.spec.name), set()).add(job.job_id)
+
+    # ---- may it start? -----------------------------------------------------------------------------------------
+
+    def tasks_startable(self, job: JobRecord) -> int:
+        """How many starts this record allows now: 1 for a plain job; for an array, within %limit and aftercorr."""
+        if job.pending is None:
+            return 1
+        count = len(job.pending)
+        if job.spec.dependency is not None and any(e.kind == "aftercorr" for e in job.spec.dependency.edges):
+            count = len(ready_tasks(self, job))
+        if job.spec.array_limit:
+            count = min(count, job.spec.array_limit - job.tasks_active)
+        return max(0, count)
+
+    def next_tasks(self, job: JobRecord, count: int) -> list[int]:
+        """The task indexes that `count` starts of an array take, lowest first."""
+        assert job.pending is not None
+        if job.spec.dependency is not None and any(e.kind == "aftercorr" for e in job.spec.dependency.edges):
+            return ready_tasks(self, job)[:count]
+        taken: list[int] = []
+        for index in job.pending:
+            if len(taken) == count:
+                break
+            taken.append(index)
+        return taken
+
+    def look_again(self, job: JobRecord, now: float) -> None:
+        """Recompute whether `job` may start, and the reason it shows if not."""
+        may, reason, text = self._may_start(job, now)
+        if may:
+            if job.job_id not in self.schedulable:
+                self.schedulable.add(job.job_id)
+                if not job.t_eligible:
+                    job.t_eligible = now
+                if job.reason not in (Reason.RESOURCES, Reason.PRIORITY):
+                    job.reason, job.reason_text = Reason.PRIORITY if job.attempt == 0 else Reason.NONE, ""
+        else:
+            self.schedulable.discard(job.job_id)
+            if job.is_waiting:
+                job.reason, job.reason_text = reason, text
+        self.dirty_jobs.add(job.job_id)
+
+    def _may_start(self, job: JobRecord, now: float) -> tuple[bool, Reason, str]:
+        if job.state is not JobState.PENDING:
+            return False, job.reason, job.reason_text
+        if job.held:
+            if job.reason is Reason.LAUNCH_FAILED_REQUEUED_HELD:
+                return False, job.reason, job.reason_text
+            return False, (Reason.HELD_ADMIN if job.held == "admin" else Reason.HELD_USER), ""
+        if job.spec.dependency is not None and not job.dependency_met:
+            verdict, again = evaluate(self, job, now)
+            if again:
+                heappush(self.timers, (again, job.job_id))
+            if verdict is Verdict.NEVER:
+                if job.spec.kill_on_invalid_dep:
+                    self.doomed.add(job.job_id)
+                return False, Reason.DEPENDENCY_NEVER, ""
+            if verdict is Verdict.WAIT:
+                return False, Reason.DEPENDENCY, ""
+            # an array waits on its corresponding tasks one by one: that is never met for good
+            job.dependency_met = job.pending is None or all(e.kind != "aftercorr" for e in job.spec.dependency.edges)
+        if job.spec.t_begin > now:
+            heappush(self.timers, (job.spec.t_begin, job.job_id))
+            return False, Reason.BEGIN_TIME, ""
+        if job.pending is not None:
+            if not job.pending:
+                return False, Reason.NONE, ""
+            if job.spec.array_limit and job.tasks_active >= job.spec.array_limit:
+                return False, Reason.ARRAY_TASK_LIMIT, ""
+        return True, Reason.NONE, ""
+
+    def wake_dependents(self, job: JobRecord, now: float) -> None:
+        """Look again at every waiting job with an edge to `job` (or to its array)."""
+        for target in (job.job_id, job.array_job_id):
+            for waiting in list(self.dependents.get(target, ())):
+                other = self.jobs.get(waiting)
+                if other is None or not other.is_waiting:
+                    self.dependents[target].discard(waiting)
+                else:
+                    self.look_again(other, now)
+
+    # ---- resources ---------------------------------------------------------------------------------------------
+
+    def take(self, job: JobRecord) -> None:
+        """Give `job` its allocation; raises AssertionError if anything would be owned twice."""
+        alloc = job.alloc
+        assert alloc is not None
+        for name, cores, mem in zip(alloc.nodes, alloc.cores, alloc.mem_mib, strict=True):
+            node = self.nodes.get(name)
+            if node is None:
+                continue
+            mask = core_mask(cores)
+            assert self.free_cores[node.index] & mask == mask, f"{name}: cores {cores} of job {job.job_id} are taken"
+            assert self.free_mem_mib[node.index] >= mem, f"{name}: {mem} MiB for job {job.job_id} are not free"
+            self.free_cores[node.index] &= ~mask
+            self.free_mem_mib[node.index] -= mem
+            node.cpus_alloc += len(cores)
+            node.mem_alloc_mib += mem
+            node.jobs[job.job_id] = len(cores)
+            if alloc.whole:
+                node.whole_job = job.job_id
+            self.dirty_nodes.add(name)
+
+    def release(self, job: JobRecord) -> None:
+        """Take the allocation back."""
+        alloc = job.alloc
+        if alloc is None:
+            return
+        for name, cores, mem in zip(alloc.nodes, alloc.cores, alloc.mem_mib, strict=True):
+            node = self.nodes.get(name)
+            if node is None or job.job_id not in node.jobs:
+                continue
+            self.free_cores[node.index] |= core_mask(cores)
+            self.free_mem_mib[node.index] += mem
+            node.cpus_alloc -= len(cores)
+            node.mem_alloc_mib -= mem
+            del node.jobs[job.job_id]
+            if node.whole_job == job.job_id:
+                node.whole_job = 0
+            if job.state is JobState.COMPLETING:
+                node.completing -= 1
+            self.dirty_nodes.add(name)
+
+    def mark_completing(self, job: JobRecord) -> None:
+        """Count `job` as COMPLETING on its nodes (called once, when it enters the state)."""
+        if job.alloc is not None:
+            for name in job.alloc.nodes:
+                if (node := self.nodes.get(name)) is not None and job.job_id in node.jobs:
+                    node.completing += 1
+
+    def _recount_nodes(self) -> None:
+        self.free_cores = [(1 << n.cpus) - 1 for n in self.nodes.values()]
+        self.free_mem_mib = [n.real_memory_mib for n in self.nodes.values()]
+        for node in self.nodes.values():
+            node.cpus_alloc = node.mem_alloc_mib = node.whole_job = node.completing = 0
+            node.jobs = {}
+        for job_id in sorted(self.active):
+            job = self.jobs[job_id]
+            if job.alloc is None:
+                continue
+            for name, cores, mem in zip(job.alloc.nodes, job.alloc.cores, job.alloc.mem_mib, strict=True):
+                node = self.nodes.get(name) or self._lost_node(name)
+                self.free_cores[node.index] &= ~core_mask(cores)
+                self.free_mem_mib[node.index] -= mem
+                node.cpus_alloc += len(cores)
+                node.mem_alloc_mib += mem
+                node.jobs[job_id] = len(cores)
+                if job.alloc.whole:
+                    node.whole_job = job_id
+                if job.state is JobState.COMPLETING:
+                    node.completing += 1
+
+    def _lost_node(self, name: str) -> NodeRecord:
+        """A node that a running job names but the configuration no longer has: kept, DOWN, until the job is gone."""
+        node = NodeRecord(name=name, index=len(self.nodes), base=NodeBase.DOWN, reason="not in the configuration")
+        node.cpus, node.real_memory_mib = 0, 0
+        self.nodes[name] = node
+        self.node_names.append(name)
+        self.free_cores.append(0)
+        self.free_mem_mib.append(0)
+        return node
+
+    def set_responding(self, name: str, responding: bool) -> bool:
+        """Note whether a node answers (not journaled: found out anew after a restart).  True if it changed."""
+        node = self.nodes[name]
+        if node.responding == responding:
+            return False
+        node.responding = responding
+        self.dirty_nodes.add(name)
+        return True
+
+    # ---- snapshot ----------------------------------------------------------------------------------------------
+
+    def freeze(self) -> Persistent:
+        """Everything a restart needs."""
+        return Persistent(
+            cluster=self.cluster,
+            epoch=self.epoch,
+            next_job_id=self.next_job_id,
+            jobs=list(self.jobs.values()),
+            nodes={
+                n.name: NodeKept(**{f: getattr(n, f) for f in NodeKept.__struct_fields__}) for n in self.nodes.values()
+            },
+            history=self.history,
+            tokens=self.tokens,
+            keys=self.keys,
+            blobs=self.blobs,
+        )
+
+    def thaw(self, kept: Persistent) -> None:
+        """Take over a snapshot; `set_nodes`, `set_partitions` and `rebuild` come after the replay."""
+        self.epoch, self.next_job_id = kept.epoch, kept.next_job_id
+        self.history, self.tokens, self.keys = kept.history, kept.tokens, kept.keys
+        self.blobs = kept.blobs
+        for name, node_kept in kept.nodes.items():
+            node = NodeRecord(name=name, index=len(self.nodes))
+            for f in NodeKept.__struct_fields__:
+                setattr(node, f, getattr(node_kept, f))
+            self.nodes[name] = node
+        self.node_names = list(self.nodes)
+        for job in kept.jobs:
+            self.add_job(job)
+        self._recount_nodes()
+
+    def rebuild(self, now: float) -> None:
+        """Recompute what depends on the whole state: eligibility, timers, finished order."""
+        self.timers.clear()
+        self.schedulable.clear()
+        self.finished = deque(sorted((j.t_end, j.job_id) for j in self.jobs.values() if j.is_terminal))
+        for job in list(self.jobs.values()):
+            if job.is_waiting:
+                self.look_again(job, now)
+                if job.spec.t_deadline:
+                    heappush(self.timers, (job.spec.t_deadline, job.job_id))
+        self.dirty_nodes.update(self.node_names)
+        self.dirty_partitions = True
+        self.transitions.clear()
+
+    def drop_unused_blobs(self) -> set[str]:
+        """Forget blobs that no job refers to, before a snapshot; gives those to keep."""
+        used = {h for job in self.jobs.values() for h in (job.spec.script_hash, job.spec.env_hash) if h}
+        self.blobs &= used
+        return used
+
+    def remember_token(self, token: str, job_id: int, t: float) -> None:
+        """So that a repeated submit is given the same id; the oldest tokens go when there are too many."""
+        self.tokens[token] = (job_id, t)
+        if len(self.tokens) > TOKENS_MAX:
+            del self.tokens[next(iter(self.tokens))]
+
+    def tasks_of(self, array_job_id: int) -> list[JobRecord]:
+        """The started tasks of an array that are still in the table, by index."""
+        tasks = self.array_tasks.get(array_job_id, {})
+        return [self.jobs[tasks[index]] for index in sorted(tasks)]
+
+
+_KEPT_NODE_FIELDS = (*NodeKept.__struct_fields__, "responding", "fingerprint", "skew_s", "t_last_seen", "jobs")
+
+
+def is_open(state: JobState) -> bool:
+    """True for every state but the terminal ones."""
+    return state in ACTIVE or state in (JobState.PENDING, JobState.REQUEUE_HOLD, JobState.SPECIAL_EXIT)
+
+
+def core_mask(cores: list[int]) -> int:
+    """CPU indexes as a bit mask."""
+    mask = 0
+    for core in cores:
+        mask |= 1 << core
+    return mask

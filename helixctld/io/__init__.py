@@ -1,0 +1,1 @@
+"""The controller's shell: journal, sockets, threads and clocks around the pure core."""

@@ -1,0 +1,68 @@
+"""From a job's record to the `Launch` that its first node gets."""
+
+from __future__ import annotations
+
+from helix.hostlist import format_hostlist
+from helix.model.job import JobRecord
+from helix.wire.messages import Launch
+from helixctld.io.identity import People
+
+
+def launch_of(job: JobRecord, people: People, kill_wait_s: int) -> Launch:
+    """Everything the node needs; groups come from the user database here, never from a message."""
+    alloc = job.alloc
+    assert alloc is not None
+    spec = job.spec
+    person = people.person(job.uid, job.gid)
+    groups = list(person.gids) if job.gid in person.gids else [job.gid, *person.gids]
+    launch = Launch(
+        job_id=job.job_id,
+        attempt=job.attempt,
+        node=alloc.nodes[0],
+        uid=job.uid,
+        gid=job.gid,
+        groups=groups,
+        user=job.user,
+        name=spec.name,
+        account=spec.account,
+        qos=spec.qos,
+        partition=job.partition,
+        script_hash=spec.script_hash,
+        env_hash=spec.env_hash,
+        args=spec.args,
+        work_dir=spec.work_dir,
+        submit_host=spec.submit_host,
+        submit_dir=spec.submit_dir,
+        stdin=spec.stdin,
+        stdout=spec.stdout,
+        stderr=spec.stderr,
+        open_mode=spec.open_mode,
+        umask=spec.umask,
+        rlimits=spec.rlimits,
+        get_user_env=spec.get_user_env,
+        nodes=alloc.nodes[0] if len(alloc.nodes) == 1 else format_hostlist(alloc.nodes),
+        node_count=len(alloc.nodes),
+        tasks=spec.tasks or len(alloc.nodes) * max(1, spec.tasks_per_node),
+        tasks_given=bool(spec.tasks or spec.tasks_per_node),
+        tasks_per_node=spec.tasks_per_node,
+        cpus_per_task=spec.cpus_per_task,
+        cpus_per_task_given=spec.cpus_per_task > 1,
+        cpus_per_node=[len(c) for c in alloc.cores],
+        cores=alloc.cores[0],
+        mem_mib=alloc.mem_mib[0],
+        mem_per_cpu_mib=spec.mem_per_cpu_mib,
+        time_limit_s=job.time_limit_s,
+        kill_wait_s=kill_wait_s,
+        signal=spec.signal,
+        restart_count=job.attempt,
+        t_start=job.t_start,
+        requeue=spec.requeue is not False,
+    )
+    if job.array_task_id is not None and spec.array is not None:
+        launch.array_job_id = job.array_job_id
+        launch.array_task_id = job.array_task_id
+        launch.array_task_count = len(spec.array)
+        launch.array_task_min = spec.array.first
+        launch.array_task_max = spec.array.last
+        launch.array_task_step = spec.array.ranges[0][2]
+    return launch

@@ -1,0 +1,247 @@
+"""When to plan, on which thread, and what becomes of a plan.
+
+A pass may start as soon as something became schedulable or resources came free; the pace spaces passes by what the
+last one cost.  Small passes run on the loop; larger ones plan on the planner thread (numba releases the GIL) between
+`prepare` and `commit`, which run here.  The state may have changed meanwhile: `verify` re-checks capacity at commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any
+
+import helix_native
+from helix.config.model import Config
+from helix.errors import HelixError
+from helix.model import events as ev
+from helix.model.job import JobRecord, JobSpec
+from helix.plugin.registry import load_plugin
+from helix.sched.options import SchedOptions
+from helix.sched.plan import Plan
+from helixctld.core.state import State
+from helixctld.io.commit import Committer
+from helixctld.schedule.cycle import Counters, Cycle, NewReason
+from helixctld.schedule.feasible import Feasibility
+from helixctld.schedule.verify import AcceptedStart
+from helixctld.schedule.why import why
+
+log = logging.getLogger("helixctld.sched")
+
+
+def sched_options(config: Config) -> SchedOptions:
+    """What the configuration says about scheduling."""
+    options = SchedOptions(
+        def_mem_per_cpu_mib=config.def_mem_per_cpu_mib,
+        def_mem_per_node_mib=config.def_mem_per_node_mib,
+        max_mem_per_cpu_mib=config.max_mem_per_cpu_mib,
+        max_mem_per_node_mib=config.max_mem_per_node_mib,
+        enforce_part_limits=config.enforce_part_limits,
+    )
+    options = options.with_select(",".join(config.select_type_parameters))
+    words = (f"{k}={v}" if v else k for k, v in config.scheduler_parameters.items())
+    return options.with_parameters(",".join(words))
+
+
+class Planning:
+    """Drives the scheduling cycle."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        state: State,
+        committer: Committer,
+        config: Config,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Raises ConfigError for a plugin that does not exist."""
+        self.cycle = Cycle(
+            load_plugin("sched", config.scheduler_type, config.plugin_dir),
+            load_plugin("select", config.select_type, config.plugin_dir),
+            sched_options(config),
+            time.perf_counter,
+        )
+        self.feasibility = Feasibility(self.cycle.columns)
+        self.priority = load_plugin("priority", config.priority_type, config.plugin_dir)
+        self.reasons_version = 0
+        self._loop = loop
+        self._state = state
+        self._committer = committer
+        self._clock = clock
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="planner")
+        self._timer: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    def warm_up(self, cache_dir: str) -> None:
+        """Load (or compile) the kernels in the planner thread; until then the numpy reference plans."""
+        os.environ.setdefault("NUMBA_CACHE_DIR", cache_dir)
+        self._pool.submit(self._warm_up_in_thread)
+
+    def _warm_up_in_thread(self) -> None:
+        started = time.perf_counter()
+        try:
+            helix_native.warm_up()
+        except Exception:  # boundary: without the fast kernels the reference goes on planning
+            log.exception("the fast kernels cannot be loaded; planning goes on without them")
+            return
+        log.info("kernels ready after %.1f s", time.perf_counter() - started)
+
+    @staticmethod
+    def require_plugins(config: Config) -> None:
+        """Raises ConfigError for a plugin that does not exist; those in use change with a restart only."""
+        for family, value in (
+            ("sched", config.scheduler_type),
+            ("select", config.select_type),
+            ("priority", config.priority_type),
+        ):
+            load_plugin(family, value, config.plugin_dir)
+
+    def set_config(self, config: Config) -> None:
+        """A live change of the configuration."""
+        self.cycle.set_options(sched_options(config))
+        self.wake()
+
+    def initial_priority(self, job_id: int, spec: JobSpec) -> int:
+        """The priority plugin's word on a job."""
+        return int(self.priority.initial_priority(job_id, spec, held=False))
+
+    def require_possible(self, spec: JobSpec, partitions: list[str]) -> None:
+        """Raises Never for a request that this cluster can never serve."""
+        self.feasibility.check_possible(self._state, spec, partitions)
+
+    def test_only(self, record: JobRecord, now: float) -> dict[str, Any]:
+        """Would it start now, and where."""
+        return self.feasibility.test_only(self._state, record, now)
+
+    def why(self, job: JobRecord) -> dict[str, Any]:
+        """Why a job waits; see `helixctld.schedule.why`."""
+        return why(self._state, job, self.cycle.columns, self._clock())
+
+    # ---- passes ------------------------------------------------------------------------------------------------
+
+    def wake(self, *, submit: bool = False) -> None:
+        """Something changed that may let a job start."""
+        self.cycle.wake(submit=submit)
+        self.poke()
+
+    def poke(self) -> None:
+        """Plan when the pace allows."""
+        if self._stopped or self.cycle.in_flight:
+            return
+        delay_s = self.cycle.due_in()
+        if delay_s is None:
+            return
+        at = self._loop.time() + delay_s
+        if self._timer is not None:
+            if self._timer.when() <= at:
+                return
+            self._timer.cancel()  # armed for the periodic pass; something has happened since
+        self._timer = self._loop.call_at(at, self._pass)
+
+    def _pass(self) -> None:
+        self._timer = None
+        if self._stopped or self.cycle.in_flight:
+            return
+        if not self.cycle.due():
+            self.poke()
+            return
+        snapshot = self.cycle.prepare(self._state, self._clock())
+        if self.cycle.is_small(snapshot):
+            try:
+                plan = self.cycle.plan(snapshot)
+            except Exception:  # boundary: a fault of a planner plugin costs a pass, not the daemon
+                log.exception("the planner failed")
+                self.cycle.abandon()
+                self.poke()
+                return
+            self._commit(plan)
+            return
+        future = self._loop.run_in_executor(self._pool, self.cycle.plan, snapshot)
+        future.add_done_callback(self._planned)
+
+    def _planned(self, future: asyncio.Future[Plan]) -> None:
+        if self._stopped or future.cancelled():
+            return
+        error = future.exception()
+        if error is not None:  # boundary: as above
+            log.error("the planner failed: %r", error, exc_info=error)
+            self.cycle.abandon()
+            self.poke()
+            return
+        self._commit(future.result())
+
+    def _commit(self, plan: Plan) -> None:
+        now = self._clock()
+        accepted, reasons = self.cycle.commit(plan, self._state, now)
+        log.debug("pass starts=%d reasons=%d ms=%.2f", len(accepted), len(reasons), self.cycle.counters.cycle_last_ms)
+        if accepted:
+            try:
+                self._committer.commit(self._events(accepted, now))
+            except HelixError as exc:  # the journal takes no more: the jobs wait, the next pass tries again
+                log.warning("%d starts wait: %s", len(accepted), exc.msg)
+                self._state.dirty_jobs.update(start.job_id for start in accepted)
+        self._show(reasons)
+        self.poke()
+
+    def _show(self, reasons: list[NewReason]) -> None:
+        """Reasons are derived, not journaled: the next pass finds them again."""
+        for job_id, reason, text in reasons:
+            job = self._state.jobs.get(job_id)
+            if job is not None and job.is_waiting:
+                job.reason, job.reason_text = reason, text
+        if reasons:
+            self.reasons_version += 1
+
+    def _events(self, accepted: list[AcceptedStart], now: float) -> list[ev.Event]:
+        """One JobStarted a start; array tasks get their index and a new id here."""
+        state = self._state
+        counts: dict[int, int] = {}
+        for start in accepted:
+            counts[start.job_id] = counts.get(start.job_id, 0) + 1
+        tasks = {
+            job_id: iter(state.next_tasks(state.jobs[job_id], n))
+            for job_id, n in counts.items()
+            if state.jobs[job_id].is_array
+        }
+        next_id = state.next_job_id
+        events: list[ev.Event] = []
+        for start in accepted:
+            job = state.jobs[start.job_id]
+            event = ev.JobStarted(
+                t=now,
+                job_id=job.job_id,
+                attempt=job.attempt,
+                partition=start.partition,
+                time_limit_s=start.time_limit_s,
+                alloc=start.alloc,
+                array_job_id=job.array_job_id,
+                array_task_id=job.array_task_id,
+            )
+            if job.is_array:
+                task = next(tasks[job.job_id], None)
+                if task is None:
+                    continue
+                event.job_id, event.array_task_id, event.attempt = next_id, task, 0
+                next_id += 1
+            events.append(event)
+        return events
+
+    def counters(self) -> dict[str, float]:
+        """For hdiag."""
+        return asdict(self.cycle.counters)
+
+    def reset_counters(self) -> None:
+        """`hdiag --reset`."""
+        self.cycle.counters = Counters()
+
+    def stop(self) -> None:
+        """No more passes; one under way, or kernels that are being compiled, are left to the end of the process."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,184 @@
+"""The smallest single change to a request that would let it start now, found by trying.
+
+Each trial runs the planner's own filter and choice on what is free, with one term of the request changed.  Numbers
+(memory, CPUs, tasks, nodes) are searched by halving, so the advice names the largest that fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from helix.model.job import JobRecord
+from helix.model.partition import PartitionRecord
+from helix.sched.explain import format_mib, plural
+from helix.sched.request import Request, partition_limit
+from helix_native.arrays import BAD, REQUIRED_DOWN, UNAVAILABLE, ShapeArrays, TableArrays, pack_bits, unpack_bits
+from helix_native.reference import Pass
+from helixctld.core.state import State
+from helixctld.schedule.columns import Columns
+
+ADVICE_MAX = 4
+PARTITIONS_MAX = 16  #: other partitions tried
+
+
+class Trial:
+    """Tries changed requests of one job in one partition against what is free now."""
+
+    def __init__(
+        self, state: State, job: JobRecord, partition: PartitionRecord, columns: Columns, row: int, request: Request
+    ) -> None:
+        self.state = state
+        self.job = job
+        self.partition = partition
+        self.columns = columns
+        self.request = request
+        shapes, self.tables = columns.shapes.freeze()
+        self.shape = ShapeArrays._make(column[row : row + 1] for column in shapes)
+
+    def fits(self, tables: TableArrays | None = None, **changes: Any) -> bool:
+        """True if the request with these columns changed would find nodes now."""
+        copies = {name: np.array([value], getattr(self.shape, name).dtype) for name, value in changes.items()}
+        work = Pass(self.columns.nodes.freeze(), self.shape._replace(**copies), tables or self.tables)
+        return work.select(0, work.fit_now(0, kept=False), work.usable(0, work.cpus, full=False)) is not None
+
+    def largest(self, low: int, high: int, fits: Callable[[int], bool]) -> int:
+        """The largest number in [low, high] that fits, 0 if `low` does not.  `fits` is monotone."""
+        if high < low or not fits(low):
+            return 0
+        while low < high:
+            middle = (low + high + 1) // 2
+            if fits(middle):
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+    def with_eligible(self, *, features: bool, exclusion: bool) -> TableArrays:
+        """Tables in which the shape's row of eligibility drops the constraint or the exclusion."""
+        size = len(self.columns.nodes)
+        allowed = unpack_bits(self.tables.part[self.shape.part[0]], size)
+        if features:
+            allowed &= self.columns.nodes.meeting(self.request.constraint)
+        if exclusion:
+            allowed[self.columns.nodes.indexes(self.state, self.request.exclude)] = False
+        table = self.tables.elig.copy()
+        table[self.shape.elig[0]] = pack_bits(allowed)
+        return self.tables._replace(elig=table)
+
+    def other_partitions(self) -> list[str]:
+        """Partitions open to everybody in which the job would start now."""
+        spec, found = self.job.spec, []
+        own = set(spec.partitions or [self.state.default_partition])
+        for other in list(self.state.partitions.values())[:PARTITIONS_MAX]:
+            closed = (
+                other.hidden
+                or other.root_only
+                or other.allow_groups
+                or other.allow_accounts
+                or other.deny_accounts
+                or other.allow_qos
+                or other.deny_qos
+            )
+            if other.name in own or closed or other.state.upper() != "UP":
+                continue
+            row = self.columns.shapes.row_of(self.state, spec, self.job.excluded_nodes, other.name)
+            try:
+                request = self.columns.shapes.requests[row]
+                if request is None or partition_limit(spec, request, other)[1]:
+                    continue
+                shapes, tables = self.columns.shapes.freeze()
+                if self.columns.jobs_ahead(self.state, 0, other.name):
+                    continue
+                work = Pass(self.columns.nodes.freeze(), shapes, tables)
+                usable = work.usable(row, work.cpus, full=False)
+                if work.select(row, work.fit_now(row, kept=False), usable) is not None:
+                    found.append(f"with --partition={other.name} it would start now")
+            finally:
+                self.columns.shapes.release(row)
+        return found
+
+
+def advise(trial: Trial, code: int) -> list[str]:
+    """At most ADVICE_MAX changes, each of which alone would do."""
+    found: list[str] = []
+    for attempt in (_partition, _memory, _cpus, _nodes, _whole, _placement):
+        found.extend(attempt(trial))
+        if len(found) >= ADVICE_MAX:
+            break
+    found = found[:ADVICE_MAX]
+    if not found and code in (UNAVAILABLE, REQUIRED_DOWN):
+        found.append("nodes it needs are down or drained: see hinfo -R for why")
+    if not found and code == BAD:
+        found.append("cancel it and ask for what the partition has: see hinfo -N -l")
+    return found
+
+
+def _partition(trial: Trial) -> list[str]:
+    return trial.other_partitions()
+
+
+def _memory(trial: Trial) -> list[str]:
+    request = trial.request
+    free = int(trial.columns.nodes.freeze().free_mem.max(initial=0))
+    if request.mem_all or request.mem_node_mib:
+        most = min(free, request.mem_node_mib - 1) if request.mem_node_mib else free
+        size = trial.largest(1, most, lambda m: trial.fits(mem_all=False, mem_cpu=0, mem_node=m))
+        return [f"with --mem={_memory_option(size)} it would fit now"] if size else []
+    if request.mem_cpu_mib > 1:
+        size = trial.largest(1, request.mem_cpu_mib - 1, lambda m: trial.fits(mem_cpu=m))
+        return [f"with --mem-per-cpu={_memory_option(size)} it would fit now"] if size else []
+    return []
+
+
+def _memory_option(mib: int) -> str:
+    return format_mib(mib) if mib % 1024 == 0 and "." not in format_mib(mib) else f"{mib}M"
+
+
+def _cpus(trial: Trial) -> list[str]:
+    request, found = trial.request, []
+    if request.cpus_per_task > 1:
+        cpus = trial.largest(1, request.cpus_per_task - 1, lambda c: trial.fits(cpt=c))
+        if cpus:
+            found.append(f"with --cpus-per-task={cpus} it would fit now")
+    if request.tasks > 1:
+        lo = request.nodes_lo
+        tasks = trial.largest(lo, request.tasks - 1, lambda t: trial.fits(tasks=t, task_hi=min(t, request.task_hi)))
+        if tasks:
+            found.append(f"with --ntasks={tasks} it would fit now")
+    elif not request.tasks and request.task_lo > 1:
+        tasks = trial.largest(1, request.task_lo - 1, lambda t: trial.fits(task_lo=t, task_hi=t))
+        if tasks:
+            found.append(f"with --ntasks-per-node={tasks} it would fit now")
+    return found
+
+
+def _nodes(trial: Trial) -> list[str]:
+    request = trial.request
+    least = max(1, len(request.must))
+    if request.tasks or request.nodes_lo <= least:
+        return []
+    count = trial.largest(least, request.nodes_lo - 1, lambda n: trial.fits(nodes_lo=n, nodes_hi=n, grow=False))
+    return [f"with --nodes={count} it would fit now ({plural(count, 'node')})"] if count else []
+
+
+def _whole(trial: Trial) -> list[str]:
+    found = []
+    if trial.job.spec.exclusive and trial.fits(exclusive=False):
+        found.append("without --exclusive it would fit now")
+    if trial.request.contiguous and trial.fits(contiguous=False):
+        found.append("without --contiguous it would fit now")
+    return found
+
+
+def _placement(trial: Trial) -> list[str]:
+    request, found = trial.request, []
+    if request.must and trial.fits(must_n=0):
+        found.append("without --nodelist it would fit now")
+    if request.constraint and trial.fits(trial.with_eligible(features=False, exclusion=True)):
+        found.append("without --constraint it would fit now")
+    if request.exclude and trial.fits(trial.with_eligible(features=True, exclusion=False)):
+        found.append("without --exclude it would fit now")
+    return found

@@ -1,0 +1,207 @@
+"""Could this cluster ever serve a request?  Asked at submit, against configured capacity, not against what is free.
+
+*Never* is an error and names the node that comes closest; *not now* is no concern of this module but for
+`test_only`.  Verdicts are remembered for equal requests until the cluster changes, so that a submit costs 5 us.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from helix.errors import HelixError, LimitExceeded, Never, NotFound
+from helix.hostlist import format_hostlist
+from helix.model.job import JobRecord, JobSpec
+from helix.model.job_state import Reason
+from helix.model.partition import PartitionRecord
+from helix.sched.explain import format_mib, plural
+from helix.sched.request import Request, partition_limit, shape_key
+from helix.sched.snapshot import REASONS
+from helix_native.arrays import Flags, Int64
+from helix_native.reference import Pass
+from helixctld.core.state import State
+from helixctld.schedule.columns import Columns
+from helixctld.schedule.nearest import Nearest, members_of, nearest_node
+
+VERDICTS_MAX = 4096  #: remembered verdicts; all are forgotten when there are more
+
+
+class Feasibility:
+    """Answers from the columns of a cycle (or its own, made with `Columns.peek`)."""
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
+        self._version: tuple[int, int] = (-1, -1)
+        self._verdicts: dict[object, HelixError | None] = {}
+
+    def check_possible(
+        self, state: State, spec: JobSpec, partitions: list[str], *, excluded: list[str] | None = None
+    ) -> None:
+        """Return if at least one of `partitions` (every one with EnforcePartLimits=ALL) could serve `spec`.
+
+        Raises Never (NODES_NEVER) with the nearest node, NotFound (NODE_UNKNOWN), LimitExceeded
+        (PARTITION_TIME_LIMIT, PARTITION_NODE_LIMIT, as EnforcePartLimits says) or UsageError.
+        """
+        self.columns.update_cluster(state)
+        if self._version != self.columns.cluster_version or len(self._verdicts) > VERDICTS_MAX:
+            self._verdicts.clear()
+            self._version = self.columns.cluster_version
+        enforce = self.columns.shapes.options.enforce_part_limits.upper()
+        key = shape_key(spec, excluded or [])
+        first: HelixError | None = None
+        for name in partitions:
+            error = self._verdict(state, spec, name, key, excluded or [], enforce)
+            if error is None and enforce != "ALL":
+                return
+            if error is not None and enforce == "ALL":
+                raise error
+            first = first or error
+        if first is not None:
+            raise first
+
+    def _verdict(
+        self, state: State, spec: JobSpec, name: str, key: object, excluded: list[str], enforce: str
+    ) -> HelixError | None:
+        full = (name, key, spec.time_limit_s, enforce)
+        if full in self._verdicts:
+            return self._verdicts[full]
+        partition = state.partitions[name]
+        request = self.columns.shapes.make_request(spec, partition, self.columns.shapes.options)
+        reason, words = partition_limit(spec, request, partition)
+        error: HelixError | None = None
+        if reason is Reason.BAD_CONSTRAINTS:
+            error = Never(words, hint="ask for less memory, or another partition")
+        elif reason is not Reason.NONE and enforce in ("ANY", "ALL", "YES"):
+            code = "PARTITION_TIME_LIMIT" if reason is Reason.PARTITION_TIME_LIMIT else "PARTITION_NODE_LIMIT"
+            error = LimitExceeded(words, code=code, hint="see hinfo for each partition's limits")
+        elif reason is not Reason.PARTITION_NODE_LIMIT:
+            error = self._never(state, spec, request, partition, excluded)
+        self._verdicts[full] = error
+        return error
+
+    def _never(
+        self, state: State, spec: JobSpec, request: Request, partition: PartitionRecord, excluded: list[str]
+    ) -> HelixError | None:
+        columns = self.columns
+        for name in (*request.must, *request.exclude):
+            if name not in state.nodes:
+                return NotFound(f"no node '{name}'", code="NODE_UNKNOWN", hint="see hinfo -N for the nodes there are")
+        row = columns.shapes.row_of(state, spec, excluded, partition.name)
+        try:
+            shapes, tables = columns.shapes.freeze()
+            work = Pass(columns.nodes.freeze(), shapes, tables)
+            fit = work.fit_empty(row, down=True)
+            cpus = work.usable(row, work.nodes.cpus.astype(np.int64), full=True)
+            if work.select(row, fit, cpus) is not None:
+                return None
+            members = members_of(columns, columns.shapes.index[partition.name])
+            for name in request.must:
+                if not members[state.nodes[name].index]:
+                    return Never(f"node {name} is not in partition {partition.name}", hint="see hinfo for its nodes")
+            near = nearest_node(columns, work, row, request, cpus, work.nodes.mem, members & ~(fit > 0))
+            return Never(_words(request, partition, columns, fit, cpus, near, members))
+        finally:
+            columns.shapes.release(row)
+
+    # ---- hsubmit --test-only -------------------------------------------------------------------------------------
+
+    def test_only(self, state: State, record: JobRecord, now: float) -> dict[str, Any]:
+        """What would become of `record` if it were submitted at `now`: the reply of job.submit with test_only.
+
+        `check_possible` must have passed.
+        """
+        columns = self.columns
+        columns.update_cluster(state)
+        names = record.spec.partitions or [state.default_partition]
+        best: dict[str, Any] | None = None
+        for name in names:
+            answer = self._test(state, record, state.partitions[name])
+            if answer["now"]:
+                return answer
+            best = best or answer
+        assert best is not None
+        return best
+
+    def _test(self, state: State, record: JobRecord, partition: PartitionRecord) -> dict[str, Any]:
+        columns = self.columns
+        request = columns.shapes.make_request(record.spec, partition, columns.shapes.options)
+        answer: dict[str, Any] = {
+            "test": True,
+            "nodes": "",
+            "cpus": request.cpus_total,
+            "partition": partition.name,
+            "now": False,
+            "reason": "",
+            "msg": "",
+        }
+        reason, words = partition_limit(record.spec, request, partition)
+        if reason is not Reason.NONE:
+            return {**answer, "reason": str(reason), "msg": words}
+        if partition.state.upper() in ("DOWN", "INACTIVE"):
+            reason = Reason.PARTITION_DOWN if partition.state.upper() == "DOWN" else Reason.PARTITION_INACTIVE
+            return {**answer, "reason": str(reason), "msg": f"partition {partition.name} is {partition.state}"}
+        row = columns.shapes.row_of(state, record.spec, record.excluded_nodes, partition.name)
+        try:
+            shapes, tables = columns.shapes.freeze()
+            work = Pass(columns.nodes.freeze(), shapes, tables)
+            cpus = work.usable(row, work.cpus, full=False)
+            chosen = work.select(row, work.fit_now(row, kept=False), cpus)
+            if chosen is None:
+                return {**answer, "reason": str(REASONS[work.classify(row)]), "msg": "the resources are not free now"}
+            given, _ = work.take(row, chosen)
+            answer["nodes"] = format_hostlist(columns.nodes.names[i] for i in chosen[0].tolist())
+            answer["cpus"] = int(given.sum())
+            ahead = columns.jobs_ahead(state, record.job_id, partition.name)
+            if ahead:
+                words = f"{plural(ahead, 'job')} in partition {partition.name} wait before it"
+                return {**answer, "reason": str(Reason.PRIORITY), "msg": words}
+            return {**answer, "now": True, "msg": f"would start now on {answer['nodes']}"}
+        finally:
+            columns.shapes.release(row)
+
+
+def _words(
+    request: Request,
+    partition: PartitionRecord,
+    columns: Columns,
+    fit: Int64,
+    cpus: Int64,
+    near: Nearest | None,
+    members: Flags,
+) -> str:
+    """The message of a Never."""
+    fitting, tasks_fitting = int((fit > 0).sum()), int(fit.sum())
+    where = f"partition {partition.name}"
+    if not members.any():
+        return f"{where} has no nodes"
+    need = request.task_lo * request.cpus_per_task
+    largest = int(np.argmax(np.where(members, cpus, -1)))
+    most_mem = np.where(members, columns.nodes.freeze().mem, -1)
+    if cpus[largest] < need:
+        return (
+            f"no node of {where} has {need} CPUs; the largest, {columns.nodes.names[largest]}, has {int(cpus[largest])}"
+        )
+    memory = max(request.mem_node_mib or request.mem_cpu_mib * need, request.mem_floor_mib)
+    if memory > most_mem.max():
+        return (
+            f"no node of {where} has {format_mib(memory)} of memory; the largest, "
+            f"{columns.nodes.names[int(np.argmax(most_mem))]}, has {format_mib(int(most_mem.max()))}"
+        )
+    closest = f"; the closest, {near.node}, {near.lacks}" if near is not None and near.lacks else ""
+    if not fitting:
+        return f"no node of {where} can serve the request{closest}"
+    if fitting < request.nodes_lo:
+        can = f"only {plural(fitting, 'node')} of {where} can serve the request"
+        return f"{can}, {request.nodes_lo} are asked{closest}"
+    if request.tasks > tasks_fitting:
+        return f"all nodes of {where} together take {tasks_fitting} tasks of this request, {request.tasks} are asked"
+    if request.contiguous:
+        return f"{where} has no {plural(request.nodes_lo, 'neighbouring node')} that can serve the request"
+    return f"{where} cannot serve the request on at most {plural(request.nodes_hi, 'node')}{closest}"
+
+
+def check_possible(state: State, record_or_spec: JobRecord | JobSpec, partitions: list[str], columns: Columns) -> None:
+    """See `Feasibility.check_possible`, which remembers its verdicts; this does not."""
+    spec = record_or_spec.spec if isinstance(record_or_spec, JobRecord) else record_or_spec
+    Feasibility(columns).check_possible(state, spec, partitions)

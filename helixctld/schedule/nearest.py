@@ -1,0 +1,85 @@
+"""Which node comes closest to serving a request, and what it lacks.  Shared by `feasible` (against what nodes have)
+and `why` (against what is free)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from helix.sched.explain import format_mib, plural
+from helix.sched.features import satisfies
+from helix.sched.request import Request
+from helix_native.arrays import Flags, Int64, unpack_bits
+from helix_native.reference import Pass
+from helixctld.schedule.columns import Columns
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """`lacks` continues "n1 ": `has 64 of 128 CPUs and 32G of 64G memory`."""
+
+    node: str
+    lacks: str
+
+
+def members_of(columns: Columns, part: int) -> Flags:
+    """Nodes of a partition.  [N]"""
+    _, tables = columns.shapes.freeze()
+    return unpack_bits(tables.part[part], len(columns.nodes))
+
+
+def nearest_node(
+    columns: Columns, work: Pass, row: int, request: Request, cpus: Int64, mem: Int64, among: Flags
+) -> Nearest | None:
+    """The node of `among` with the least to miss for its share, given these CPUs and this memory."""
+    candidates = np.flatnonzero(among)
+    if not len(candidates):
+        return None
+    need_cpus = work.cost(row, request.task_lo)[candidates]
+    need_mem = memory_needed(work, request, need_cpus, candidates)
+    have_cpus, have_mem = np.maximum(cpus[candidates], 0), np.maximum(mem[candidates], 0)
+    missing = np.maximum(0, need_cpus - have_cpus) / np.maximum(1, need_cpus)
+    missing = missing + np.maximum(0, need_mem - have_mem) / np.maximum(1, need_mem)
+    missing = missing + np.maximum(0, request.tmp_mib - work.nodes.tmp[candidates]) / max(1, request.tmp_mib)
+    if request.constraint:
+        missing = missing + ~columns.nodes.meeting(request.constraint)[candidates]
+    place = int(np.argmin(missing))
+    i = int(candidates[place])
+    lacks = []
+    if have_cpus[place] < need_cpus[place]:
+        lacks.append(f"has {int(have_cpus[place])} of {plural(int(need_cpus[place]), 'CPU')}")
+    if have_mem[place] < need_mem[place]:
+        lacks.append(f"has {format_mib(int(have_mem[place]))} of {format_mib(int(need_mem[place]))} memory")
+    if work.nodes.tmp[i] < request.tmp_mib:
+        lacks.append(f"has {format_mib(int(work.nodes.tmp[i]))} of {format_mib(request.tmp_mib)} temporary disk")
+    if words := missing_features(columns.nodes.records[i].features, request):
+        lacks.append(words)
+    return Nearest(columns.nodes.names[i], " and ".join(lacks)) if lacks else None
+
+
+def memory_needed(work: Pass, request: Request, need_cpus: Int64, at: Int64) -> Int64:
+    """MiB a node gives for its least share of tasks."""
+    if request.mem_all:
+        return np.maximum(work.nodes.mem[at], 1)
+    if request.mem_cpu_mib:
+        return need_cpus * request.mem_cpu_mib
+    return np.full(len(at), max(request.mem_node_mib, request.mem_floor_mib), np.int64)
+
+
+def missing_features(features: list[str], request: Request) -> str:
+    """What a node's features miss of the constraint: `lacks feature gpu`; "" if they meet it."""
+    if satisfies(features, request.constraint):
+        return ""
+    misses = []
+    for terms in request.constraint:
+        lacking = [name for name, wanted in terms if wanted and name not in features]
+        unwanted = [name for name, wanted in terms if not wanted and name in features]
+        misses.append((lacking, unwanted))
+    lacking, unwanted = min(misses, key=lambda miss: len(miss[0]) + len(miss[1]))
+    words = []
+    if lacking:
+        words.append(f"lacks feature {', '.join(lacking)}")
+    if unwanted:
+        words.append(f"has feature {', '.join(unwanted)}")
+    return " and ".join(words)
