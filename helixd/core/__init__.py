@@ -1,0 +1,1 @@
+"""What helixd decides, without a clock, a socket or a file."""
