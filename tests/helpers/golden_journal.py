@@ -1,0 +1,68 @@
+"""Writes a small journal with every kind of event: `python tests/helpers/golden_journal.py DIR`.
+
+Run once for each released version; what it wrote is committed under tests/golden and must replay for ever.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from helpers.core_builders import ALICE, ROOT, Cluster
+
+from helix.blobstore import blob_hash
+from helix.model import events as ev
+from helix.model.job import ExitInfo
+from helix.model.job_state import JobState
+from helixctld.core import requests, timers, update
+from helixctld.core.select_jobs import Target
+from helixctld.io.journal import Journal
+
+
+def history() -> Cluster:
+    """A cluster after a day's work: every event kind, several outcomes."""
+    c = Cluster(nodes=2, cpus=4, memory_mib=1000)
+    c.do(ev.ControllerStarted(t=c.now, epoch=1, version="0.1.0"))
+    c.do(ev.NodeKeyAdmitted(t=c.now, name="n1", key="k" * 40))
+    script = b"#!/bin/sh\ntrue\n"
+    c.do(ev.BlobStored(t=c.now, hash=blob_hash(script), data=script))
+    done = c.start(c.submit(name="done", script_hash=blob_hash(script)))
+    c.launch(done)
+    c.do(ev.JobEnded(t=c.now, job_id=done.job_id, attempt=0, state=JobState.COMPLETED, usage={"user_s": 1.5}))
+    c.now += 400
+    c.do(*timers.due(c.state, c.now, 300.0))
+    array = c.submit(array="1-9:2%2", name="array")
+    task = c.start(array)
+    c.launch(task)
+    c.do(ev.JobEnded(t=c.now, job_id=task.job_id, attempt=0, state=JobState.FAILED, exit=ExitInfo(code=3)))
+    c.do(*requests.cancel(c.state, Target(array, array.pending.take_first(1)[0]), ALICE, c.now).events)
+    held = c.submit(name="held", dependency=f"after:{task.job_id}+1")
+    c.do(*requests.hold(Target(held), ALICE, True, c.now).events)
+    c.do(*requests.release(Target(held), ALICE, c.now).events)
+    c.now += 61
+    c.do(*timers.due(c.state, c.now, 300.0))
+    c.do(*update.update_job(c.state, Target(held), ALICE, ALICE, {"Name": "renamed", "TimeLimit": "10"}, c.now).events)
+    running = c.start(c.submit(name="running", requeue=True), cores=(1, 2), mem_mib=100)
+    c.launch(running)
+    c.do(*requests.suspend(Target(running), ROOT, c.now).events)
+    c.do(*requests.resume(Target(running), ROOT, c.now).events)
+    ending = c.start(c.submit(name="ending"), node="n2")
+    c.launch(ending)
+    c.do(*requests.cancel(c.state, Target(ending), ALICE, c.now).events)
+    c.do(*requests.requeue(Target(task), ALICE, c.now, hold_it=True, special=False).events)
+    c.do(update.update_node(c.state.nodes["n2"], ROOT, {"State": "DRAIN", "Reason": "disk"}, c.now))
+    c.do(update.update_partition(c.state, c.state.partitions["batch"], {"MaxTime": "1-00"}, c.now))
+    return c
+
+
+def main() -> None:
+    directory = sys.argv[1]
+    with Journal.open(directory, cluster="test") as journal:
+        journal.append(history().journal)
+        journal.sync()
+
+
+if __name__ == "__main__":
+    main()
