@@ -57,6 +57,7 @@ class JobArrays(NamedTuple):
     t_deadline: Int64  # must have ended by then; NEVER = none
     t_begin: Int64  # not before; 0 = now
     waited_s: Int64  # since it became eligible
+    order: Int64  # backfill candidates are tried in order of this when `shortest_first` (easy-sjbf: the limit)
     pool_at: Int32
     pool_n: Int32
     pool: Int32  # [P] which pool
@@ -99,7 +100,7 @@ class AheadParams(NamedTuple):
 
     protect: int  # how many waiting jobs get a protected reservation; -1 = all
     backfill: bool  # False: nothing overtakes the first that waits in its partition (fifo)
-    shortest_first: bool  # try backfill candidates in order of their limit, not of the queue
+    shortest_first: bool  # try backfill candidates in order of `JobArrays.order` (ties: the queue's), not of the queue
     predict: bool  # find an expected start for every job, not only the protected
     compress: bool  # take each kept reservation out and put it back at its earliest (something ended early)
     resolution_s: int  # starts later than now are multiples of this from now on; ends are rounded up to it
