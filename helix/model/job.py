@@ -111,9 +111,15 @@ class Allocation(Struct, omit_defaults=True):
     """What a job owns while ACTIVE.  The lists are parallel."""
 
     nodes: list[str]
-    cores: list[list[int]]  # CPU indexes on that node
+    cores: list[list[int]]  # CPU indexes on that node; [] where CPUs are counted (`helix.model.node.is_counted`)
     mem_mib: list[int]
     whole: bool = False  # --exclusive: nothing else may be there
+    counts: list[int] = field(default_factory=list)  # CPUs on each node, if one of them has its CPUs counted
+
+    @property
+    def cpus(self) -> list[int]:
+        """CPUs on each node."""
+        return self.counts or [len(cores) for cores in self.cores]
 
 
 class ExitInfo(Struct, omit_defaults=True, frozen=True):

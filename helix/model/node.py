@@ -6,6 +6,8 @@ from enum import StrEnum
 
 from msgspec import Struct, field
 
+COUNTED_CPUS = 16_384  #: CPUs of a larger node are counted, not numbered: see `is_counted`
+
 
 class NodeBase(StrEnum):
     """What the controller last heard; the allocation-derived word is computed by `state_word`."""
@@ -100,3 +102,12 @@ def state_word(node: NodeRecord) -> str:
 def is_schedulable(node: NodeRecord) -> bool:
     """True if new work may be placed on the node."""
     return node.base is NodeBase.UP and node.responding and not node.drain and not node.fail
+
+
+def is_counted(node: NodeRecord) -> bool:
+    """True for a node whose CPUs are only counted: a pool of interchangeable processors, as a simulated machine.
+
+    No real node comes near; a mask of 80,640 CPUs a start would cost more than planning it.  Its jobs get a number of
+    CPUs and are bound to none.
+    """
+    return node.cpus > COUNTED_CPUS

@@ -6,12 +6,13 @@ Runs after every event in unit and property tests, once after a replay, and alwa
 from __future__ import annotations
 
 from helix.model.job_state import ACTIVE, JobState
-from helixctld.core.state import State, core_mask
+from helix.model.node import is_counted
+from helixctld.core.state import State, all_cores, core_mask
 
 
 def check(state: State) -> None:
     """Raises AssertionError naming the first thing that does not agree."""
-    free_cores = [(1 << n.cpus) - 1 for n in state.nodes.values()]
+    free_cores = [all_cores(n) for n in state.nodes.values()]
     free_mem = [n.real_memory_mib for n in state.nodes.values()]
     active = set()
     for job in state.jobs.values():
@@ -47,6 +48,7 @@ def check(state: State) -> None:
         for job_id in node.jobs:
             assert job_id in active, f"node {node.name} holds job {job_id}, which is not active"
         assert sum(node.jobs.values()) == node.cpus_alloc, f"node {node.name}: CPUs allocated differ"
+        assert node.cpus_alloc <= node.cpus or not is_counted(node), f"node {node.name}: more CPUs given than it has"
         completing = sum(state.jobs[j].state is JobState.COMPLETING for j in node.jobs)
         assert completing == node.completing, f"node {node.name}: completing {node.completing}, really {completing}"
     for job_id in state.schedulable:

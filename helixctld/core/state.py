@@ -4,7 +4,8 @@ Owns the tables and the index bookkeeping.  `apply.py` changes records through i
 the fields of `Persistent` is derived and rebuilt by `rebuild()` after a restart.
 
 Invariants (asserted by `invariants.check`):
-  * `free_cores[i]` / `free_mem_mib[i]` = capacity of node i less the allocations of exactly the ACTIVE jobs there.
+  * `free_cores[i]` / `free_mem_mib[i]` = capacity of node i less the allocations of exactly the ACTIVE jobs there;
+    `free_cores[i]` is 0 on a node whose CPUs are counted.
   * `schedulable` = exactly the waiting jobs that may start now: PENDING, not held, dependency met, begin time
     reached, and for an array: some task may start within its limit.
   * `active` = exactly the jobs in an ACTIVE state.
@@ -22,7 +23,7 @@ from msgspec import Struct, field
 from helix.indexset import IndexSet
 from helix.model.job import JobRecord, StoryEntry
 from helix.model.job_state import ACTIVE, JobState, Reason, is_legal
-from helix.model.node import NodeBase, NodeRecord
+from helix.model.node import NodeBase, NodeRecord, is_counted
 from helix.model.partition import PartitionRecord
 from helixctld.core.dependencies import Verdict, evaluate, ready_tasks
 
@@ -325,18 +326,20 @@ class State:
         """Give `job` its allocation; raises AssertionError if anything would be owned twice."""
         alloc = job.alloc
         assert alloc is not None
-        for name, cores, mem in zip(alloc.nodes, alloc.cores, alloc.mem_mib, strict=True):
+        for name, cores, count, mem in zip(alloc.nodes, alloc.cores, alloc.cpus, alloc.mem_mib, strict=True):
             node = self.nodes.get(name)
             if node is None:
                 continue
             mask = core_mask(cores)
+            if is_counted(node):
+                assert node.cpus_alloc + count <= node.cpus, f"{name}: {count} CPUs for job {job.job_id} are not free"
             assert self.free_cores[node.index] & mask == mask, f"{name}: cores {cores} of job {job.job_id} are taken"
             assert self.free_mem_mib[node.index] >= mem, f"{name}: {mem} MiB for job {job.job_id} are not free"
             self.free_cores[node.index] &= ~mask
             self.free_mem_mib[node.index] -= mem
-            node.cpus_alloc += len(cores)
+            node.cpus_alloc += count
             node.mem_alloc_mib += mem
-            node.jobs[job.job_id] = len(cores)
+            node.jobs[job.job_id] = count
             if alloc.whole:
                 node.whole_job = job.job_id
             self.dirty_nodes.add(name)
@@ -346,13 +349,13 @@ class State:
         alloc = job.alloc
         if alloc is None:
             return
-        for name, cores, mem in zip(alloc.nodes, alloc.cores, alloc.mem_mib, strict=True):
+        for name, cores, count, mem in zip(alloc.nodes, alloc.cores, alloc.cpus, alloc.mem_mib, strict=True):
             node = self.nodes.get(name)
             if node is None or job.job_id not in node.jobs:
                 continue
             self.free_cores[node.index] |= core_mask(cores)
             self.free_mem_mib[node.index] += mem
-            node.cpus_alloc -= len(cores)
+            node.cpus_alloc -= count
             node.mem_alloc_mib -= mem
             del node.jobs[job.job_id]
             if node.whole_job == job.job_id:
@@ -369,7 +372,7 @@ class State:
                     node.completing += 1
 
     def _recount_nodes(self) -> None:
-        self.free_cores = [(1 << n.cpus) - 1 for n in self.nodes.values()]
+        self.free_cores = [all_cores(n) for n in self.nodes.values()]
         self.free_mem_mib = [n.real_memory_mib for n in self.nodes.values()]
         for node in self.nodes.values():
             node.cpus_alloc = node.mem_alloc_mib = node.whole_job = node.completing = 0
@@ -378,13 +381,14 @@ class State:
             job = self.jobs[job_id]
             if job.alloc is None:
                 continue
-            for name, cores, mem in zip(job.alloc.nodes, job.alloc.cores, job.alloc.mem_mib, strict=True):
+            alloc = job.alloc
+            for name, cores, count, mem in zip(alloc.nodes, alloc.cores, alloc.cpus, alloc.mem_mib, strict=True):
                 node = self.nodes.get(name) or self._lost_node(name)
                 self.free_cores[node.index] &= ~core_mask(cores)
                 self.free_mem_mib[node.index] -= mem
-                node.cpus_alloc += len(cores)
+                node.cpus_alloc += count
                 node.mem_alloc_mib += mem
-                node.jobs[job_id] = len(cores)
+                node.jobs[job_id] = count
                 if job.alloc.whole:
                     node.whole_job = job_id
                 if job.state is JobState.COMPLETING:
@@ -480,6 +484,11 @@ _KEPT_NODE_FIELDS = (*NodeKept.__struct_fields__, "responding", "fingerprint", "
 def is_open(state: JobState) -> bool:
     """True for every state but the terminal ones."""
     return state in ACTIVE or state in (JobState.PENDING, JobState.REQUEUE_HOLD, JobState.SPECIAL_EXIT)
+
+
+def all_cores(node: NodeRecord) -> int:
+    """The mask of all CPUs of a node; 0 where they are counted (what is free there is `cpus` - `cpus_alloc`)."""
+    return 0 if is_counted(node) else (1 << node.cpus) - 1
 
 
 def core_mask(cores: list[int]) -> int:

@@ -25,7 +25,7 @@ JobGetter = Callable[[JobRecord, float], Any]
 def cpus_of(job: JobRecord) -> int:
     """CPUs allocated, or the least requested."""
     if job.alloc is not None:
-        return sum(map(len, job.alloc.cores))
+        return sum(job.alloc.cpus)
     return max(tasks_of(job) * job.spec.cpus_per_task, job.spec.nodes_min)
 
 

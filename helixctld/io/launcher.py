@@ -47,7 +47,7 @@ def launch_of(job: JobRecord, people: People, kill_wait_s: int) -> Launch:
         tasks_per_node=spec.tasks_per_node,
         cpus_per_task=spec.cpus_per_task,
         cpus_per_task_given=spec.cpus_per_task > 1,
-        cpus_per_node=[len(c) for c in alloc.cores],
+        cpus_per_node=alloc.cpus,
         cores=alloc.cores[0],
         mem_mib=alloc.mem_mib[0],
         mem_per_cpu_mib=spec.mem_per_cpu_mib,

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from helix.model.node import NodeRecord, is_schedulable
+from helix.model.node import NodeRecord, is_counted, is_schedulable
 from helix.sched.features import Constraint
 from helix.sched.place import core_width, free_cpus
 from helix_native.arrays import CPUS_MAX, MEM_MAX, Flags, NodeArrays
@@ -75,7 +75,7 @@ class NodeColumns:
                 self._features[i] = features
                 self._set_static()
             work.up[i] = is_schedulable(node)
-            work.free_cpus[i] = 0 if node.whole_job else free_cpus(masks[i], width, node.cpus)
+            work.free_cpus[i] = 0 if node.whole_job else _free_cpus(node, masks[i], width)
             work.free_mem[i] = min(free_mem[i], MEM_MAX)
             work.empty[i] = not node.jobs
             self._frozen = None
@@ -116,6 +116,13 @@ class NodeColumns:
     def indexes(self, state: State, names: Iterable[str]) -> list[int]:
         """Rows of the names that exist."""
         return [node.index for name in names if (node := state.nodes.get(name)) is not None]
+
+
+def _free_cpus(node: NodeRecord, mask: int, width: int) -> int:
+    """CPUs in wholly free cores."""
+    if is_counted(node):
+        return (node.cpus - node.cpus_alloc) // width * width
+    return free_cpus(mask, width, node.cpus)
 
 
 def _empty(count: int) -> NodeArrays:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from helix.model.job import Allocation, JobSpec
-from helix.model.node import NodeRecord, is_schedulable
+from helix.model.node import NodeRecord, is_counted, is_schedulable
 from helix.sched.place import core_width, pick_cpus, socket_cpus
 from helix.sched.plan import Plan
 from helix.sched.request import time_limit_s
@@ -59,7 +59,7 @@ class _Commit:
     def __init__(self, state: State, pick: PickCpus) -> None:
         self.state = state
         self.pick = pick
-        self.free: dict[int, int] = {}
+        self.free: dict[int, int] = {}  # mask of free CPUs, or their number where CPUs are counted
         self.mem: dict[int, int] = {}
         self.used: dict[int, bool] = {}  # node index -> all of it (a whole-node start of this commit)
         self.part_cpus: dict[tuple[str, int], int] = {}  # what MaxCPUsPerNode leaves
@@ -80,16 +80,15 @@ class _Commit:
         """Take the resources of one start; what is missing, in words, if they are not there (nothing is taken)."""
         nodes: list[str] = []
         cores: list[list[int]] = []
-        masks: list[int] = []
+        lefts: list[int] = []
+        counted = False
         if len(set(indexes)) != len(indexes):
             return "a node is named twice"
         for index, count, mib in zip(indexes, cpus, mem, strict=True):
             node = self.node(index)
             if node is None:
                 return "a node is not available any more"
-            free = self.free.get(index)
-            if free is None:
-                free = self.state.free_cores[index]
+            free = self._free(node)
             if whole and (node.jobs or index in self.used):
                 return f"{node.name} is not empty any more"
             if self.used.get(index) or count <= 0 or mib < 0:
@@ -98,23 +97,38 @@ class _Commit:
                 return f"{node.name} has no CPUs left for partition {room[0]}"
             if mib > self.mem.get(index, self.state.free_mem_mib[index]):
                 return f"{node.name} has too little free memory"
-            picked = self.pick(node, free, count)
-            if picked is None:
-                return f"{node.name} has too few free CPUs"
-            mask = core_mask(picked)
-            if len(picked) != count or mask & ~free or mask.bit_count() != count:
-                return f"{node.name}: the CPUs picked are not free"
+            if is_counted(node):
+                counted = True
+                if count > free:
+                    return f"{node.name} has too few free CPUs"
+                picked, left = [], free - count
+            else:
+                found = self.pick(node, free, count)
+                if found is None:
+                    return f"{node.name} has too few free CPUs"
+                picked, mask = found, core_mask(found)
+                if len(picked) != count or mask & ~free or mask.bit_count() != count:
+                    return f"{node.name}: the CPUs picked are not free"
+                left = free & ~mask
             nodes.append(node.name)
             cores.append(picked)
-            masks.append(mask)
-        for index, mask, mib, count in zip(indexes, masks, mem, cpus, strict=True):
-            self.free[index] = self.free.get(index, self.state.free_cores[index]) & ~mask
+            lefts.append(left)
+        for index, left, mib, count in zip(indexes, lefts, mem, cpus, strict=True):
+            self.free[index] = left
             self.mem[index] = self.mem.get(index, self.state.free_mem_mib[index]) - mib
             self.used[index] = whole
             if room[1]:
                 key = (room[0], index)
                 self.part_cpus[key] -= count
-        return Allocation(nodes=nodes, cores=cores, mem_mib=list(mem), whole=whole)
+        return Allocation(
+            nodes=nodes, cores=cores, mem_mib=list(mem), whole=whole, counts=list(cpus) if counted else []
+        )
+
+    def _free(self, node: NodeRecord) -> int:
+        free = self.free.get(node.index)
+        if free is None:
+            free = node.cpus - node.cpus_alloc if is_counted(node) else self.state.free_cores[node.index]
+        return free
 
     def _room(self, room: tuple[str, int], node: NodeRecord) -> int:
         key = (room[0], node.index)
