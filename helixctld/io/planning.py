@@ -19,7 +19,6 @@ from typing import Any
 import helix_native
 from helix.config.model import Config
 from helix.errors import HelixError
-from helix.model import events as ev
 from helix.model.job import JobRecord, JobSpec
 from helix.plugin.registry import load_plugin
 from helix.sched.options import SchedOptions
@@ -28,7 +27,7 @@ from helixctld.core.state import State
 from helixctld.io.commit import Committer
 from helixctld.schedule.cycle import Counters, Cycle, NewReason
 from helixctld.schedule.feasible import Feasibility
-from helixctld.schedule.verify import AcceptedStart
+from helixctld.schedule.starts import start_events
 from helixctld.schedule.why import why
 
 log = logging.getLogger("helixctld.sched")
@@ -181,7 +180,7 @@ class Planning:
         log.debug("pass starts=%d reasons=%d ms=%.2f", len(accepted), len(reasons), self.cycle.counters.cycle_last_ms)
         if accepted:
             try:
-                self._committer.commit(self._events(accepted, now))
+                self._committer.commit(start_events(self._state, accepted, now))
             except HelixError as exc:  # the journal takes no more: the jobs wait, the next pass tries again
                 log.warning("%d starts wait: %s", len(accepted), exc.msg)
                 self._state.dirty_jobs.update(start.job_id for start in accepted)
@@ -196,40 +195,6 @@ class Planning:
                 job.reason, job.reason_text = reason, text
         if reasons:
             self.reasons_version += 1
-
-    def _events(self, accepted: list[AcceptedStart], now: float) -> list[ev.Event]:
-        """One JobStarted a start; array tasks get their index and a new id here."""
-        state = self._state
-        counts: dict[int, int] = {}
-        for start in accepted:
-            counts[start.job_id] = counts.get(start.job_id, 0) + 1
-        tasks = {
-            job_id: iter(state.next_tasks(state.jobs[job_id], n))
-            for job_id, n in counts.items()
-            if state.jobs[job_id].is_array
-        }
-        next_id = state.next_job_id
-        events: list[ev.Event] = []
-        for start in accepted:
-            job = state.jobs[start.job_id]
-            event = ev.JobStarted(
-                t=now,
-                job_id=job.job_id,
-                attempt=job.attempt,
-                partition=start.partition,
-                time_limit_s=start.time_limit_s,
-                alloc=start.alloc,
-                array_job_id=job.array_job_id,
-                array_task_id=job.array_task_id,
-            )
-            if job.is_array:
-                task = next(tasks[job.job_id], None)
-                if task is None:
-                    continue
-                event.job_id, event.array_task_id, event.attempt = next_id, task, 0
-                next_id += 1
-            events.append(event)
-        return events
 
     def counters(self) -> dict[str, float]:
         """For hdiag."""
