@@ -7,7 +7,7 @@ Two requests that are equal are served equally, so the planner keeps one row for
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from helix.errors import UsageError
@@ -15,7 +15,8 @@ from helix.hostlist import parse_hostlist
 from helix.model.job import JobSpec
 from helix.model.job_state import Reason
 from helix.model.partition import PartitionRecord
-from helix.sched.features import Constraint, parse_constraint
+from helix.sched.chain import chains_of
+from helix.sched.features import EVERY, AnyOf, Term, parse_constraint
 from helix.sched.options import SchedOptions
 
 COUNT_MAX = (1 << 31) - 1  #: tasks and CPUs; larger numbers are clamped, no node comes near
@@ -43,16 +44,28 @@ class Request:
     spread: bool = False
     contiguous: bool = False
     least_loaded: bool = False
-    constraint: Constraint = ()
+    constraint: Term = EVERY  # of each node; with alternatives: of a node that may be part of any
     must: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     limit: str = ""  # the partition's limit it is outside of: "", "nodes", "memory"
     limit_text: str = ""
+    gres: tuple[tuple[str, int], ...] = ()  # (kind, units) on each node
+    switches: int = 0  # most leaf switches it may span, 0 = any number
+    switch_wait_s: int = 0  # after so long in the queue any number will do, 0 = never
+    rank: str = ""  # expression that orders nodes
+    reservation: str = ""  # whose rows it may use
+    #: other ways to serve it, each a chain of parts that start together on different nodes; () = just this request
+    alternatives: tuple[tuple[Request, ...], ...] = ()
 
     @property
     def tasks_total(self) -> int:
         """Tasks the smallest allocation runs."""
         return self.tasks or self.nodes_lo * self.task_lo
+
+    @property
+    def chains(self) -> tuple[tuple[Request, ...], ...]:
+        """The ways to serve it, best first; each a chain of parts that start together on different nodes."""
+        return self.alternatives or ((self,),)
 
     @property
     def cpus_total(self) -> int:
@@ -97,7 +110,9 @@ def normalise(spec: JobSpec, partition: PartitionRecord, options: SchedOptions) 
             code="NODE_COUNT_INVALID",
             hint="see --nodelist and --exclude",
         )
-    lo, hi, tasks, per_node = _node_counts(spec, must)
+    constraint = parse_constraint(spec.constraint)
+    counted = min(alternative.nodes for alternative in constraint.alternatives)
+    lo, hi, tasks, per_node = _node_counts(spec, len(must), counted)
     limit, limit_text = "", ""
     if partition.max_nodes:
         if lo > partition.max_nodes:
@@ -132,7 +147,7 @@ def normalise(spec: JobSpec, partition: PartitionRecord, options: SchedOptions) 
     mem_floor = 0
     if not options.memory_consumable:
         mem_floor, mem_node, mem_cpu, mem_all = wanted, 0, 0, False
-    return Request(
+    request = Request(
         nodes_lo=lo,
         nodes_hi=hi,
         grow=grow,
@@ -150,32 +165,47 @@ def normalise(spec: JobSpec, partition: PartitionRecord, options: SchedOptions) 
         spread=spec.spread_job,
         contiguous=spec.contiguous,
         least_loaded=partition.lln or options.least_loaded,
-        constraint=parse_constraint(spec.constraint),
+        constraint=constraint.alternatives[0].every,
         must=must,
         exclude=exclude,
         limit=limit,
         limit_text=limit_text,
     )
+    if constraint.is_plain:
+        return request
+    chains = () if limit else chains_of(request, constraint)
+    terms = tuple(dict.fromkeys(part.constraint for chain in chains for part in chain))
+    return replace(request, constraint=AnyOf(terms) if terms else EVERY, alternatives=chains)
 
 
-def _node_counts(spec: JobSpec, must: tuple[str, ...]) -> tuple[int, int, int, int]:
-    """Least and most nodes, tasks in all (0 = per node), tasks a node (0 = not given)."""
+def _node_counts(spec: JobSpec, must: int, counted: int) -> tuple[int, int, int, int]:
+    """Least and most nodes, tasks in all (0 = per node), tasks a node (0 = not given).
+
+    `must`: how many nodes are named.  `counted`: the least that node counts of the constraint stand for.
+    """
     lo, hi = max(1, spec.nodes_min), spec.nodes_max
     tasks = min(max(0, spec.tasks), COUNT_MAX)
     per_node = min(max(0, spec.tasks_per_node), COUNT_MAX)
     if hi and hi < lo:
         raise UsageError(f"--nodes: at most {hi} is less than at least {lo}", code="NODE_COUNT_INVALID")
-    if hi and len(must) > hi:
+    if hi and must > hi:
         raise UsageError(
-            f"--nodelist names {len(must)} nodes, --nodes allows {hi}",
+            f"--nodelist names {must} nodes, --nodes allows {hi}",
             code="NODE_COUNT_INVALID",
             hint="name fewer nodes or allow more",
         )
-    lo = max(lo, len(must))
+    if hi and counted > hi:
+        raise UsageError(
+            f"--constraint counts {counted} nodes, --nodes allows {hi}",
+            code="NODE_COUNT_INVALID",
+            hint="count fewer nodes or allow more",
+        )
+    floor = max(must, counted)
+    lo = max(lo, floor)
     if not tasks:
         return lo, max(lo, hi) if hi else 0, 0, max(1, per_node)
-    if lo > tasks:  # as sbatch: no more nodes than tasks, but every node that is named
-        lo = max(tasks, len(must))
+    if lo > tasks:  # as sbatch: no more nodes than tasks, but every node that is named or counted
+        lo = max(tasks, floor)
         hi = max(lo, min(hi, tasks)) if hi else 0
         tasks = max(tasks, lo)
     if per_node:

@@ -14,6 +14,7 @@ import numpy as np
 from helix.model.job import JobRecord
 from helix.model.partition import PartitionRecord
 from helix.sched.explain import format_mib, plural
+from helix.sched.features import EVERY
 from helix.sched.request import Request, partition_limit
 from helix_native.arrays import BAD, REQUIRED_DOWN, UNAVAILABLE, ShapeArrays, TableArrays, pack_bits, unpack_bits
 from helix_native.reference import Pass
@@ -177,7 +178,7 @@ def _placement(trial: Trial) -> list[str]:
     request, found = trial.request, []
     if request.must and trial.fits(must_n=0):
         found.append("without --nodelist it would fit now")
-    if request.constraint and trial.fits(trial.with_eligible(features=False, exclusion=True)):
+    if request.constraint != EVERY and trial.fits(trial.with_eligible(features=False, exclusion=True)):
         found.append("without --constraint it would fit now")
     if request.exclude and trial.fits(trial.with_eligible(features=True, exclusion=False)):
         found.append("without --exclude it would fit now")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from helix.sched.explain import format_mib, plural
-from helix.sched.features import satisfies
+from helix.sched.features import EVERY, missing_words
 from helix.sched.request import Request
 from helix_native.arrays import Flags, Int64, unpack_bits
 from helix_native.reference import Pass
@@ -42,7 +42,7 @@ def nearest_node(
     missing = np.maximum(0, need_cpus - have_cpus) / np.maximum(1, need_cpus)
     missing = missing + np.maximum(0, need_mem - have_mem) / np.maximum(1, need_mem)
     missing = missing + np.maximum(0, request.tmp_mib - work.nodes.tmp[candidates]) / max(1, request.tmp_mib)
-    if request.constraint:
+    if request.constraint != EVERY:
         missing = missing + ~columns.nodes.meeting(request.constraint)[candidates]
     place = int(np.argmin(missing))
     i = int(candidates[place])
@@ -53,7 +53,7 @@ def nearest_node(
         lacks.append(f"has {format_mib(int(have_mem[place]))} of {format_mib(int(need_mem[place]))} memory")
     if work.nodes.tmp[i] < request.tmp_mib:
         lacks.append(f"has {format_mib(int(work.nodes.tmp[i]))} of {format_mib(request.tmp_mib)} temporary disk")
-    if words := missing_features(columns.nodes.records[i].features, request):
+    if words := missing_words(columns.nodes.records[i].features, request.constraint):
         lacks.append(words)
     return Nearest(columns.nodes.names[i], " and ".join(lacks)) if lacks else None
 
@@ -65,21 +65,3 @@ def memory_needed(work: Pass, request: Request, need_cpus: Int64, at: Int64) -> 
     if request.mem_cpu_mib:
         return need_cpus * request.mem_cpu_mib
     return np.full(len(at), max(request.mem_node_mib, request.mem_floor_mib), np.int64)
-
-
-def missing_features(features: list[str], request: Request) -> str:
-    """What a node's features miss of the constraint: `lacks feature gpu`; "" if they meet it."""
-    if satisfies(features, request.constraint):
-        return ""
-    misses = []
-    for terms in request.constraint:
-        lacking = [name for name, wanted in terms if wanted and name not in features]
-        unwanted = [name for name, wanted in terms if not wanted and name in features]
-        misses.append((lacking, unwanted))
-    lacking, unwanted = min(misses, key=lambda miss: len(miss[0]) + len(miss[1]))
-    words = []
-    if lacking:
-        words.append(f"lacks feature {', '.join(lacking)}")
-    if unwanted:
-        words.append(f"has feature {', '.join(unwanted)}")
-    return " and ".join(words)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from helix.model.node import NodeRecord, is_counted, is_schedulable
-from helix.sched.features import Constraint
+from helix.sched.features import EVERY, AllOf, AnyOf, Has, Not, Term
 from helix.sched.place import core_width, free_cpus
 from helix_native.arrays import CPUS_MAX, MEM_MAX, Flags, NodeArrays
 from helixctld.core.state import State
@@ -94,24 +94,16 @@ class NodeColumns:
             self._frozen = NodeArrays._make(column.copy() for column in self._work)
         return self._frozen
 
-    def meeting(self, constraint: Constraint) -> Flags:
-        """Nodes whose features meet the constraint.  [N]"""
-        if not constraint:
+    def meeting(self, term: Term) -> Flags:
+        """Nodes whose features meet the term.  [N]"""
+        if term == EVERY:
             return np.ones(len(self), np.bool_)
         if self._by_feature is None:
             self._by_feature = {}
             for i, features in enumerate(self._features):
                 for name in features:
                     self._by_feature.setdefault(name, np.zeros(len(self), np.bool_))[i] = True
-        none = np.zeros(len(self), np.bool_)
-        met = none.copy()
-        for terms in constraint:
-            every = np.ones(len(self), np.bool_)
-            for name, wanted in terms:
-                has = self._by_feature.get(name, none)
-                every &= has if wanted else ~has
-            met |= every
-        return met
+        return _meeting(term, self._by_feature, len(self))
 
     def indexes(self, state: State, names: Iterable[str]) -> list[int]:
         """Rows of the names that exist."""
@@ -123,6 +115,25 @@ def _free_cpus(node: NodeRecord, mask: int, width: int) -> int:
     if is_counted(node):
         return (node.cpus - node.cpus_alloc) // width * width
     return free_cpus(mask, width, node.cpus)
+
+
+def _meeting(term: Term, by_feature: dict[str, Flags], count: int) -> Flags:
+    match term:
+        case Has(name):
+            has = by_feature.get(name)
+            return np.zeros(count, np.bool_) if has is None else has.copy()
+        case Not(inner):
+            return ~_meeting(inner, by_feature, count)
+        case AllOf(terms):
+            met = np.ones(count, np.bool_)
+            for inner in terms:
+                met &= _meeting(inner, by_feature, count)
+            return met
+        case AnyOf(terms):
+            met = np.zeros(count, np.bool_)
+            for inner in terms:
+                met |= _meeting(inner, by_feature, count)
+            return met
 
 
 def _empty(count: int) -> NodeArrays:

@@ -15,6 +15,7 @@ from helix.model.job import JobRecord
 from helix.model.job_state import JobState, Reason
 from helix.model.partition import PartitionRecord
 from helix.sched.explain import CAUSES, plural
+from helix.sched.features import format_term
 from helix.sched.request import Request, partition_limit
 from helix.sched.snapshot import REASONS
 from helix_native.arrays import BAD, FAIL_INELIGIBLE, FAIL_SMALL, Flags, unpack_bits
@@ -231,4 +232,4 @@ def _too_small(work: Pass, row: int, request: Request, mask: Flags) -> list[tupl
 
 
 def _said(request: Request) -> str:
-    return "|".join("&".join(name if want else f"!{name}" for name, want in terms) for terms in request.constraint)
+    return format_term(request.constraint)

@@ -1,60 +1,12 @@
-"""Constraints, and which CPUs of a node are given."""
+"""Which CPUs of a node are given."""
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helix.errors import UsageError
 from helix.model.node import NodeRecord
-from helix.sched.features import parse_constraint, satisfies
 from helix.sched.place import core_width, free_cpus, pick_cpus, socket_cpus
-
-
-@pytest.mark.parametrize(
-    ("text", "has", "met"),
-    [
-        ("", "", True),
-        ("a", "a b", True),
-        ("a", "b", False),
-        ("a&b", "a b", True),
-        ("a,b", "a", False),
-        ("a&b|c", "c", True),
-        ("a|b&c", "b", False),
-        ("!a", "b", True),
-        ("b & !a", "a b", False),
-    ],
-)
-def test_constraints(text: str, has: str, met: bool) -> None:
-    assert satisfies(has.split(), parse_constraint(text)) is met
-
-
-@pytest.mark.parametrize(
-    ("text", "code", "said"),
-    [
-        ("[a|b]", "CONSTRAINT_UNSUPPORTED", "not supported yet .column 1"),
-        ("a&(b|c)", "CONSTRAINT_UNSUPPORTED", "column 3"),
-        ("a*2", "CONSTRAINT_UNSUPPORTED", "node counts"),
-        ("a&&b", "CONSTRAINT_INVALID", "missing .column 3"),
-        ("a|", "CONSTRAINT_INVALID", "missing"),
-        ("a b", "CONSTRAINT_INVALID", "'a b' is not a feature name"),
-        ("x" * 5000, "CONSTRAINT_INVALID", "longer"),
-    ],
-)
-def test_what_cannot_be_honoured_is_refused_by_name(text: str, code: str, said: str) -> None:
-    with pytest.raises(UsageError, match=said) as caught:
-        parse_constraint(text)
-    assert caught.value.code == code
-
-
-@given(st.text(max_size=40))
-def test_any_text_is_parsed_or_refused(text: str) -> None:
-    try:
-        parsed = parse_constraint(text)
-    except UsageError:
-        return
-    assert parsed or not text.strip()
 
 
 def test_cores_are_given_whole_lowest_first() -> None:
