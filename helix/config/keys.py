@@ -25,6 +25,7 @@ from helix.config.table_params import (
     SCHEDULER_PARAMETERS,
     SELECT_PARAMETERS,
 )
+from helix.config.table_preempt import PREEMPT_PARAMETERS
 from helix.config.table_settings import SECTIONS, SETTINGS
 from helix.config.table_slurm import SLURM_ONLY
 
@@ -61,6 +62,7 @@ PARAMS: dict[str, tuple[Key, ...]] = {
     "SchedulerParameters": SCHEDULER_PARAMETERS,
     "HelixctldParameters": HELIXCTLD_PARAMETERS,
     "HelixdParameters": HELIXD_PARAMETERS,
+    "PreemptParameters": PREEMPT_PARAMETERS,
 }
 
 

@@ -72,7 +72,7 @@ class PartitionConf(Struct, omit_defaults=True, kw_only=True, frozen=True):
     root_only: bool = False
     disable_root_jobs: bool = False
     grace_time_s: int = 0
-    preempt_mode: str = ""
+    preempt_mode: tuple[str, ...] = ()
     lln: bool = False
     qos: str = ""
     tres_billing_weights: str = ""
@@ -162,6 +162,33 @@ class Config(Struct, omit_defaults=True, kw_only=True):
     select_type_parameters: tuple[str, ...] = ("CR_Core_Memory",)
     scheduler_parameters: dict[str, str] = field(default_factory=dict)
     scheduler: SchedulerParams = field(default_factory=SchedulerParams)
+    preempt_type: str = "preempt/none"
+    preempt_mode: tuple[str, ...] = ("OFF",)
+    preempt_exempt_time_s: int | None = None
+    preempt_parameters: dict[str, str] = field(default_factory=dict)
+    scheduler_time_slice_s: int = 30
+    gres_types: tuple[str, ...] = ()
+    licenses: tuple[str, ...] = ()  # name or name:count, see `helix.licences`
+    topology_plugin: str = "topology/flat"
+    topology_param: tuple[str, ...] = ()
+    block_sizes: tuple[str, ...] = ()
+    # accounts, priorities and limits
+    assoc_file: str = ""  # "" = no accounts
+    accounting_storage_enforce: tuple[str, ...] = ()
+    priority_flags: tuple[str, ...] = ()
+    priority_weight_age: int = 0
+    priority_weight_assoc: int = 0
+    priority_weight_fairshare: int = 0
+    priority_weight_job_size: int = 0
+    priority_weight_partition: int = 0
+    priority_weight_qos: int = 0
+    priority_weight_tres: str = ""  # see `helix.config.tres`
+    priority_max_age_s: int = 7 * 86400
+    priority_favor_small: bool = False
+    priority_decay_half_life_s: int = 7 * 86400  # 0 = usage does not decay
+    priority_calc_period_s: int = 300
+    priority_usage_reset_period: str = "NONE"
+    fair_share_dampening_factor: int = 1
     # launching
     proctrack_type: str = "proctrack/cgroup"
     task_plugin: tuple[str, ...] = ("task/none",)

@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from helix.config.findings import Findings, Severity
+from helix.config.findings import Findings
 from helix.config.keys import nearest
 from helix.config.line import Given, LineReader
 from helix.config.nodes import MAX_NODES, Nodes
 from helix.config.parse import Entry
 from helix.config.table_lines import NODESET_KEYS, PARTITION_KEYS
+from helix.config.table_preempt import modes_problem
 from helix.errors import UsageError
 from helix.hostlist import parse_hostlist, split_hostlist
 from helix.quoting import one_line
@@ -164,10 +165,8 @@ class Partitions:
                 nearest=near,
                 hint=f"did you mean '{near}'?" if near else "",
             )
-        if values["oversubscribe"].startswith(("YES", "FORCE")):
-            given.add(
-                Severity.LATER, "OverSubscribe", "OverSubscribe=YES and FORCE are taken as NO: CPUs are not shared yet"
-            )
+        if problem := modes_problem(values["preempt_mode"]):
+            given.error("PreemptMode", f"PreemptMode of partition '{given.head}': {problem}")
         for attr in ("allow_groups", "allow_accounts", "allow_qos", "alloc_nodes"):
             if any(word.upper() == "ALL" for word in values[attr]):
                 values[attr] = ()

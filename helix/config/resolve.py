@@ -27,6 +27,8 @@ from helix.config.keys import (
 from helix.config.nodes import Nodes
 from helix.config.parse import Entry, Parsed
 from helix.config.partitions import Partitions
+from helix.config.table_preempt import modes_problem
+from helix.config.topology import FLAT, Topology
 from helix.config.values import default_value, parse_value
 from helix.quoting import one_line
 
@@ -35,6 +37,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
     "SchedulerType": ("sched/fifo",),
     "PriorityType": ("priority/basic",),
     "SelectType": ("select/cons_tres",),
+    "PreemptType": ("preempt/none", "preempt/partition_prio", "preempt/qos"),
     "ProctrackType": ("proctrack/cgroup", "proctrack/linuxproc"),
 }
 _EXCLUDING = (
@@ -230,6 +233,58 @@ def _check_words(findings: Findings, entry: Entry, key: Key, value: Any) -> None
         )
 
 
+def _preemption(resolved: Resolved) -> None:
+    """Modes that contradict each other, and sharing of CPUs that nothing turns on."""
+    settings, findings = resolved.settings, resolved.findings
+    modes, entry = settings["preempt_mode"], resolved.given.get("PreemptMode")
+    problem = modes_problem(modes)
+    if problem and entry is not None:
+        findings.error(entry.file, entry.line, "PreemptMode", f"PreemptMode: {problem}")
+    if "GANG" in modes:
+        return
+    for given in resolved.partitions.given:
+        if given.values.get("oversubscribe", "").startswith(("YES", "FORCE")):
+            given.warn(
+                "OverSubscribe",
+                f"OverSubscribe={given.values['oversubscribe']} of partition '{given.head}' is NO without time slices",
+                hint="set PreemptMode=GANG (or SUSPEND,GANG)",
+            )
+
+
+_WEIGHTS = tuple(key for key in SETTINGS if key.name.startswith("PriorityWeight"))
+
+
+def _priorities(resolved: Resolved) -> None:
+    """priority/multifactor without any weight orders by nothing; weights without accounts do nothing."""
+    settings, given, findings = resolved.settings, resolved.given, resolved.findings
+    entry = given.get("PriorityType")
+    weighed = [key for key in _WEIGHTS if settings[key.attr]]
+    if settings["priority_type"] == "priority/multifactor" and entry is not None and not weighed:
+        findings.add(
+            entry.file,
+            entry.line,
+            Severity.WARNING,
+            "PriorityType",
+            "priority/multifactor with every PriorityWeight... at 0 gives all jobs the same priority: first come, first "
+            "served",
+            hint="set PriorityWeightAge, PriorityWeightFairshare or another weight",
+        )
+    for name in ("PriorityWeightFairshare", "PriorityWeightAssoc", "PriorityWeightQOS", "AccountingStorageEnforce"):
+        if name in given and any(key.name == name for key in (*weighed, *_ENFORCE)) and not settings["assoc_file"]:
+            at = given[name]
+            findings.add(
+                at.file,
+                at.line,
+                Severity.WARNING,
+                name,
+                f"{name} has no effect without AssocFile",
+                hint="set AssocFile",
+            )
+
+
+_ENFORCE = tuple(key for key in SETTINGS if key.name == "AccountingStorageEnforce")
+
+
 def _finish(resolved: Resolved) -> None:
     """Checks that need everything."""
     settings, given, findings = resolved.settings, resolved.given, resolved.findings
@@ -245,6 +300,8 @@ def _finish(resolved: Resolved) -> None:
         settings["max_script_bytes"] = resolved.scheduler["max_script_size"]
     settings.setdefault("may_claim_more", False)
     resolved.partitions.finish(resolved.nodes)
+    _preemption(resolved)
+    _priorities(resolved)
     for name in resolved.nodes.down:
         if name not in resolved.nodes.known:
             findings.error(

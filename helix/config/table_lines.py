@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from helix.config.key import Key, Kind, Status
+from helix.config.table_preempt import MODES
 
 NODE_STATES = ("UNKNOWN", "DOWN", "DRAIN", "FAIL", "FAILING", "FUTURE", "CLOUD", "IDLE")
 PARTITION_STATES = ("UP", "DOWN", "DRAIN", "INACTIVE")
@@ -278,8 +279,10 @@ PARTITION_KEYS: tuple[Key, ...] = (
         kind=Kind.SHARING,
         default="NO",
         aliases=("Shared",),
-        doc="Whether jobs may share nodes: EXCLUSIVE gives each job whole nodes; NO shares nodes but no CPU; YES and "
-        "FORCE, with a number of jobs after a colon, let jobs share CPUs and are taken as NO in this version.",
+        doc="Whether jobs may share nodes: EXCLUSIVE gives each job whole nodes; NO shares nodes but no CPU; FORCE "
+        "lets as many jobs as the number after a colon says (4 without one) take turns on each CPU; YES does so for "
+        "jobs submitted with --oversubscribe. They take turns by time slices, so FORCE and YES need PreemptMode=GANG "
+        "and are NO without it; memory must be enough for all of them.",
     ),
     Key(
         name="ExclusiveUser",
@@ -372,10 +375,18 @@ PARTITION_KEYS: tuple[Key, ...] = (
         unit="seconds",
         minimum=0,
         maximum=86400 * 30,
-        status=Status.LATER,
-        doc="Time between the notice of preemption and its signal.",
+        doc="How long a job of this partition that has to end for another may go on after SIGCONT and SIGTERM, before "
+        "SIGKILL; 0: for KillWait.",
     ),
-    Key(name="PreemptMode", attr="preempt_mode", status=Status.LATER, doc="How jobs of this partition are preempted."),
+    Key(
+        name="PreemptMode",
+        attr="preempt_mode",
+        kind=Kind.CHOICES,
+        choices=MODES,
+        example="REQUEUE",
+        doc="What becomes of jobs of this partition that make room, as the cluster's PreemptMode, which holds for "
+        "partitions that say nothing.",
+    ),
     Key(
         name="LLN",
         attr="lln",

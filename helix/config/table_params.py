@@ -6,7 +6,6 @@ from helix.config.key import Key, Kind, Status
 
 _BACKFILL = "sched/backfill is not part of this version."
 _HET = "Heterogeneous jobs are not part of this version."
-_PREEMPT = "Preemption is not part of this version."
 _STEP = "Interactive jobs and steps are not part of this version."
 
 
@@ -192,13 +191,9 @@ SCHEDULER_PARAMETERS: tuple[Key, ...] = (
         "whole_hetjob",
         "whole_pack",
     ),
-    *_later(
-        _PREEMPT,
-        "preempt_reorder_count",
-        "preempt_send_user_signal",
-        "preempt_strict_order",
-        "preempt_youngest_first",
-        "preempt_youngest_order",
+    *(
+        Key(name=f"preempt_{name}", status=Status.IGNORED, doc=f"Write PreemptParameters={name}, its newer name.")
+        for name in ("reorder_count", "send_user_signal", "strict_order", "youngest_first", "youngest_order")
     ),
     *_later(_STEP, "salloc_wait_nodes", "step_retry_count", "step_retry_time", "disable_job_shrink"),
     *_later(

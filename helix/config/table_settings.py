@@ -6,6 +6,8 @@ Names, units and defaults are slurm.conf(5)'s; where they differ, the doc says s
 from __future__ import annotations
 
 from helix.config.key import Key, Kind, Status
+from helix.config.table_preempt import PREEMPT_SETTINGS
+from helix.config.table_priority import PRIORITY_KEYS
 
 SECTIONS: tuple[tuple[str, str], ...] = (
     ("cluster", "The cluster and its controller"),
@@ -522,6 +524,53 @@ SETTINGS: tuple[Key, ...] = (
         example="batch_sched_delay=3,default_queue_depth=1000",
         doc="Options of the scheduler as name or name=value. The names known are listed under SCHEDULERPARAMETERS.",
     ),
+    Key(
+        name="GresTypes",
+        attr="gres_types",
+        kind=Kind.LIST,
+        section="sched",
+        example="gpu,nvme",
+        doc="Names of the generic resources that node lines give with Gres= and jobs ask for with --gres. shard counts "
+        "shares of GPUs: a name like the others, whose units are given out as numbers only.",
+    ),
+    Key(
+        name="Licenses",
+        attr="licenses",
+        kind=Kind.LIST,
+        section="sched",
+        example="matlab:10,ansys:5",
+        doc="Licences of the cluster as name[:count], comma-separated; without a count there is one. Jobs ask for them "
+        "with --licenses and hold them until they have ended, also while suspended. A change counts for new starts.",
+    ),
+    Key(
+        name="TopologyPlugin",
+        attr="topology_plugin",
+        kind=Kind.CHOICE,
+        default="topology/flat",
+        choices=("topology/flat", "topology/tree", "topology/block", "topology/default", "topology/none"),
+        section="sched",
+        doc="How nodes are joined. topology/tree and topology/block take the SwitchName and BlockName lines of "
+        "topology.conf beside helix.conf; a job of several nodes then spans as few leaf switches (blocks) as it can. "
+        "topology/default and topology/none are older names of topology/flat, in which no node is nearer than another.",
+    ),
+    Key(
+        name="TopologyParam",
+        attr="topology_param",
+        kind=Kind.LIST,
+        section="sched",
+        doc="Options of the topology: TopoOptional considers switches only for jobs that say --switches.",
+    ),
+    Key(
+        name="BlockSizes",
+        attr="block_sizes",
+        kind=Kind.LIST,
+        section="sched",
+        example="18",
+        doc="With topology/block: how many nodes a block has at least, for planning. A key of topology.conf.",
+    ),
+    *PREEMPT_SETTINGS,
+    # --- priorities
+    *PRIORITY_KEYS,
     # --- launching
     Key(
         name="ProctrackType",

@@ -21,8 +21,6 @@ _HOOK = "Hooks are not part of this version."
 _JOBCOMP = "Job completion plugins are not part of this version."
 _MPI = "Steps with MPI are not part of this version."
 _POWER = "Power saving is not part of this version."
-_PREEMPT = "Preemption is not part of this version."
-_PRIO = "priority/basic does not use it; multifactor priority is not part of this version."
 _PROTO = "Helix has its own protocol, in which this is not a choice."
 _RESV = "Reservations are not part of this version."
 _SCRON = "scrontab is not part of this version."
@@ -133,7 +131,7 @@ _LATER: dict[str, str] = {
         ),
         _POWER,
     ),
-    **dict.fromkeys(("PreemptExemptTime", "PreemptMode", "PreemptParameters", "PreemptType"), _PREEMPT),
+    "PriorityParameters": "No built-in plugin has such parameters.",
     **dict.fromkeys(
         (
             "FairShareDampeningFactor",
@@ -201,7 +199,6 @@ _LATER: dict[str, str] = {
     "PropagatePrioProcess": "Jobs start with the priority of helixd.",
     "RequeueExit": "Requeue by exit code is not part of this version.",
     "RequeueExitHold": "Requeue by exit code is not part of this version.",
-    "SchedulerTimeSlice": "Time slicing is not part of this version.",
     "UsePAM": "PAM sessions are not part of this version.",
     "VSizeFactor": "Virtual memory is not limited.",
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
-from helix.model.job import Allocation, ExitInfo, JobSpec
+from helix.model.job import Allocation, Claim, ExitInfo, JobSpec
 from helix.model.job_state import JobState, Reason
 from helix.model.node import Fingerprint
 
@@ -79,6 +79,9 @@ class JobEnding(_Event, kw_only=True):
     reason_text: str = ""
     by_uid: int | None = None
     requeue_hold: str = ""
+    preemptor: int = 0  # the job it makes room for
+    kill_wait_s: int | None = None  # between SIGTERM and SIGKILL; None = KillWait
+    signal: int = 0  # sent instead of the first SIGTERM
 
 
 class JobEnded(_Event, kw_only=True):
@@ -102,17 +105,32 @@ class JobEnded(_Event, kw_only=True):
 
 
 class JobSuspended(_Event, kw_only=True):
-    """All processes of the job are stopped; its time limit stands still."""
+    """All processes of the job are stopped; its time limit stands still.
+
+    `yields`: its CPUs come free for others, its memory and GRES stay its own.
+    """
 
     job_id: int
     by_uid: int = 0
+    cause: str = ""  # "" = somebody asked, "preempt", "gang"
+    yields: bool = False
+    preemptor: int = 0
 
 
 class JobResumed(_Event, kw_only=True):
-    """The job goes on."""
+    """The job goes on, on the CPUs it had."""
 
     job_id: int
     by_uid: int = 0
+    cause: str = ""  # as of the suspension
+
+
+class JobClaimed(_Event, kw_only=True):
+    """Jobs are being ended for a waiting job; what comes free is kept for it.  None = nothing is kept any more."""
+
+    job_id: int
+    claim: Claim | None = None
+    why: str = ""  # why it was given up
 
 
 class JobHeld(_Event, kw_only=True):
@@ -217,6 +235,7 @@ Event = (
     | JobEnded
     | JobSuspended
     | JobResumed
+    | JobClaimed
     | JobHeld
     | JobReleased
     | JobRequeued

@@ -122,6 +122,16 @@ class Allocation(Struct, omit_defaults=True):
         return self.counts or [len(cores) for cores in self.cores]
 
 
+class Claim(Struct, omit_defaults=True, kw_only=True):
+    """What jobs are being ended for: the waiting job gets exactly this as soon as all of it is free."""
+
+    alloc: Allocation
+    partition: str
+    time_limit_s: int = 0
+    victims: list[int] = field(default_factory=list)
+    t: float = 0.0
+
+
 class ExitInfo(Struct, omit_defaults=True, frozen=True):
     """How a script ended: `code:signal`, as Slurm prints it."""
 
@@ -168,6 +178,13 @@ class JobRecord(Struct, omit_defaults=True, kw_only=True):
     t_end: float = 0.0
     t_suspended: float = 0.0  # when it was last suspended
     suspended_s: float = 0.0  # total time suspended
+    suspended_for: str = ""  # while SUSPENDED: "" = somebody asked, "preempt" = for `preemptor`, "gang" = its turn is over
+    yields_cpus: bool = False  # its CPUs are given to others; memory and GRES stay its own
+    t_kill: float = 0.0  # while COMPLETING: when SIGKILL follows SIGTERM; 0 = KillWait after it
+    t_preempt: float = 0.0  # when it was last told to make room
+    preemptor: int = 0  # the job it made room for
+    preemptions: int = 0  # how often it made room
+    claim: Claim | None = None  # while waiting: jobs are being ended for it
     time_limit_s: int = 0  # in force for the present attempt; 0 = unlimited
     partition: str = ""  # chosen at start; before that the first of the spec
     alloc: Allocation | None = None

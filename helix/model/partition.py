@@ -34,4 +34,5 @@ class PartitionRecord(Struct, omit_defaults=True, kw_only=True):
     disable_root_jobs: bool = False
     exclusive_user: bool = False
     grace_time_s: int = 0
+    preempt_mode: list[str] = field(default_factory=list)  # words of PreemptMode; empty = the cluster's
     lln: bool = False

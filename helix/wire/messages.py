@@ -157,6 +157,7 @@ class TerminateStep(_Message, kw_only=True):
     attempt: int
     node: str
     kill_wait_s: int = 30
+    signal: int = 0  # sent first instead of SIGTERM, where `--signal` says (B: = the script only); 0 = SIGTERM
 
 
 class SuspendStep(_Message, kw_only=True):
@@ -166,6 +167,7 @@ class SuspendStep(_Message, kw_only=True):
     attempt: int
     node: str
     resume: bool = False
+    grace_s: int = 0  # processes that catch SIGTSTP may go on for so long before they are stopped
 
 
 class SetTimeLimit(_Message, kw_only=True):

@@ -75,9 +75,14 @@ def _job_started(state: State, e: ev.JobStarted) -> None:
     job.time_limit_s = e.time_limit_s
     job.t_start = e.t
     job.t_end = 0.0
-    job.suspended_s = 0.0
+    job.suspended_s = job.t_suspended = 0.0
+    job.suspended_for = ""
+    job.t_preempt = job.t_kill = 0.0
+    job.preemptor = 0
     job.outcome = None
     job.reason, job.reason_text = Reason.NONE, ""
+    if parent is not None and parent.claim is not None and parent.claim.alloc == e.alloc:
+        state.drop_claim(parent)
     state.set_job_state(job, JobState.CONFIGURING, e.t, f"start {e.attempt}")
     state.take(job)
     state.schedulable.discard(job.job_id)
@@ -129,6 +134,10 @@ def _job_ending(state: State, e: ev.JobEnding) -> None:
     job.reason, job.reason_text = e.reason, e.reason_text
     job.killed_by = e.by_uid
     job.requeue_hold = e.requeue_hold
+    job.t_kill = 0.0 if e.kill_wait_s is None else e.t + e.kill_wait_s
+    if e.preemptor:
+        job.preemptor, job.t_preempt = e.preemptor, e.t
+        job.preemptions += 1
     if job.state is not JobState.COMPLETING:
         if job.state is JobState.SUSPENDED:
             job.suspended_s += e.t - job.t_suspended
@@ -241,20 +250,48 @@ def _job_suspended(state: State, e: ev.JobSuspended) -> None:
     job = state.jobs.get(e.job_id)
     if job is not None and job.state is JobState.RUNNING:
         job.t_suspended = e.t
-        state.set_job_state(job, JobState.SUSPENDED, e.t, f"by uid {e.by_uid}")
+        job.suspended_for = e.cause
+        if e.preemptor:
+            job.preemptor, job.t_preempt = e.preemptor, e.t
+            job.preemptions += 1
+        if e.yields:
+            state.yield_cpus(job)
+        cause = f"for job {e.preemptor}" if e.preemptor else e.cause or f"by uid {e.by_uid}"
+        state.set_job_state(job, JobState.SUSPENDED, e.t, cause)
 
 
 def _job_resumed(state: State, e: ev.JobResumed) -> None:
     job = state.jobs.get(e.job_id)
     if job is not None and job.state is JobState.SUSPENDED:
+        if job.yields_cpus and not state.can_take_back(job):
+            return
         job.suspended_s += e.t - job.t_suspended
-        state.set_job_state(job, JobState.RUNNING, e.t, f"by uid {e.by_uid}")
+        job.suspended_for = ""
+        if job.yields_cpus:
+            state.take_cpus_back(job)
+        state.set_job_state(job, JobState.RUNNING, e.t, e.cause or f"by uid {e.by_uid}")
+
+
+def _job_claimed(state: State, e: ev.JobClaimed) -> None:
+    job = state.jobs.get(e.job_id)
+    if job is None or not job.is_waiting:
+        return
+    state.drop_claim(job)
+    if e.claim is not None:
+        job.claim = e.claim
+        state.claims.add(job.job_id)
+        state.keep_for_waiting(e.claim.alloc.nodes)
+        state.tell(job, job.state, job.state, e.t, f"jobs {', '.join(map(str, e.claim.victims))} make room")
+    else:
+        state.tell(job, job.state, job.state, e.t, e.why or "no room is made any more")
+    state.look_again(job, e.t)
 
 
 def _job_held(state: State, e: ev.JobHeld) -> None:
     job = state.jobs.get(e.job_id)
     if job is not None and not job.is_terminal:
         job.held = e.by
+        state.drop_claim(job)
         if job.is_waiting:
             state.tell(job, job.state, job.state, e.t, f"held ({e.by}) by uid {e.by_uid}")
             state.look_again(job, e.t)
@@ -304,6 +341,7 @@ def _job_updated(state: State, e: ev.JobUpdated) -> None:
     if e.spec.dependency != job.spec.dependency:
         job.dependency_met = False
     job.spec = e.spec
+    state.drop_claim(job)
     if e.priority is not None:
         job.priority = e.priority
         if job.held == "admin" and e.priority > 0 and e.spec.priority:
@@ -436,6 +474,7 @@ _TABLE: dict[type, Callable[[State, Any], None]] = {
     ev.JobEnded: _job_ended,
     ev.JobSuspended: _job_suspended,
     ev.JobResumed: _job_resumed,
+    ev.JobClaimed: _job_claimed,
     ev.JobHeld: _job_held,
     ev.JobReleased: _job_released,
     ev.JobRequeued: _job_requeued,

@@ -21,12 +21,17 @@ class LaunchJob(Struct, frozen=True):
 
 
 class TerminateJob(Struct, frozen=True):
-    """End the running attempt; `now` skips SIGTERM and KillWait."""
+    """End the running attempt; `now` skips SIGTERM and KillWait.
+
+    `t_kill`: when SIGKILL follows SIGTERM, 0 = after KillWait.  `signal`: sent first instead of SIGTERM, 0 = SIGTERM.
+    """
 
     job_id: int
     node: str
     attempt: int
     now: bool = False
+    t_kill: float = 0.0
+    signal: int = 0
 
 
 class SignalJob(Struct, frozen=True):
@@ -73,9 +78,11 @@ def effects_of(state: State, event: ev.Event) -> list[Action]:
     if isinstance(event, ev.JobEnding):
         job = state.jobs.get(event.job_id)
         if job is not None and job.state is JobState.COMPLETING:
-            return [TerminateJob(job.job_id, batch_host(job), job.attempt)]
+            return [_terminate(job, event.signal)]
     elif isinstance(event, ev.JobSuspended | ev.JobResumed):
-        return [SuspendJob(event.job_id, isinstance(event, ev.JobResumed))]
+        job = state.jobs.get(event.job_id)
+        if job is not None and job.state in (JobState.SUSPENDED, JobState.RUNNING):
+            return [SuspendJob(event.job_id, resume=job.state is JobState.RUNNING)]
     elif isinstance(event, ev.JobUpdated) and event.time_limit_s is not None:
         job = state.jobs.get(event.job_id)
         if job is not None and job.is_active:
@@ -88,7 +95,13 @@ def actions_for(job: JobRecord) -> list[Action]:
     if job.state is JobState.CONFIGURING:
         return [LaunchJob(job.job_id)]
     if job.state is JobState.COMPLETING:
-        return [TerminateJob(job.job_id, batch_host(job), job.attempt)]
+        return [_terminate(job)]
     if job.state is JobState.SUSPENDED:
         return [SuspendJob(job.job_id, resume=False)]
+    if job.state is JobState.RUNNING and job.t_suspended:  # the order to go on may not have reached the node
+        return [SuspendJob(job.job_id, resume=True)]
     return []
+
+
+def _terminate(job: JobRecord, signal: int = 0) -> TerminateJob:
+    return TerminateJob(job.job_id, batch_host(job), job.attempt, t_kill=job.t_kill, signal=signal)

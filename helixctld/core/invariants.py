@@ -25,7 +25,7 @@ def check(state: State) -> None:
                 assert job.job_id in node.jobs, f"{where}: node {name} does not know it"
                 if node.cpus == 0:
                     continue
-                mask = core_mask(cores)
+                mask = 0 if job.yields_cpus else core_mask(cores)
                 assert free_cores[node.index] & mask == mask, f"{where}: cores {cores} of {name} owned twice"
                 free_cores[node.index] &= ~mask
                 free_mem[node.index] -= mem
@@ -41,6 +41,7 @@ def check(state: State) -> None:
             assert waiting == job.tasks_open, f"{where}: {waiting} tasks open, {job.tasks_open} counted"
             limit = job.spec.array_limit
             assert not limit or running <= limit or running <= job.tasks_active, f"{where}: limit {limit} passed"
+    _check_kept(state)
     assert active == state.active, f"active index differs by {sorted(active ^ state.active)[:5]}"
     assert free_cores == state.free_cores, "free cores differ from the allocations"
     assert free_mem == state.free_mem_mib, "free memory differs from the allocations"
@@ -54,3 +55,25 @@ def check(state: State) -> None:
     for job_id in state.schedulable:
         assert job_id in state.jobs, f"schedulable job {job_id} does not exist"
     assert all(job_id < state.next_job_id for job_id in state.jobs), "a job id at or above the next one"
+
+
+def _check_kept(state: State) -> None:
+    """What jobs that yield their CPUs and claims wait for."""
+    yielding = {j.job_id for j in state.jobs.values() if j.yields_cpus}
+    assert yielding == state.yielding, f"index of yielding jobs differs by {sorted(yielding ^ state.yielding)[:5]}"
+    claims = {j.job_id for j in state.jobs.values() if j.claim is not None}
+    assert claims == state.claims, f"index of claims differs by {sorted(claims ^ state.claims)[:5]}"
+    kept: dict[str, int] = {}
+    for job_id in yielding | claims:
+        job = state.jobs[job_id]
+        where = f"job {job.display_id} ({job.state})"
+        if job.yields_cpus:
+            assert job.state in (JobState.SUSPENDED, JobState.COMPLETING), f"{where} yields its CPUs"
+        if job.claim is not None:
+            assert job.is_waiting, f"{where} has a claim"
+        alloc = job.alloc if job.claim is None else job.claim.alloc
+        assert alloc is not None, f"{where} yields nothing"
+        for name, cores in zip(alloc.nodes, alloc.cores, strict=True):
+            if name in state.nodes and core_mask(cores):
+                kept[name] = kept.get(name, 0) | core_mask(cores)
+    assert kept == {k: v for k, v in state.kept_cores.items() if v}, "cores kept differ from those waited for"

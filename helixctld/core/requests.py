@@ -139,14 +139,24 @@ def suspend(target: Target, caller: Caller, now: float) -> Change:
     return Change([ev.JobSuspended(t=now, job_id=job.job_id, by_uid=caller.uid)])
 
 
-def resume(target: Target, caller: Caller, now: float) -> Change:
+def resume(state: State, target: Target, caller: Caller, now: float) -> Change:
     """Let a suspended job go on."""
     job = target.job
     if job.is_array:
         return Change()
     if job.state is not JobState.SUSPENDED:
         raise Conflict(f"job {job.display_id} is {job.state}, not SUSPENDED", code="JOB_NOT_SUSPENDED")
+    if job.yields_cpus and not state.can_take_back(job):
+        raise Conflict(
+            f"job {job.display_id} was suspended {_for_whom(job)}; its CPUs are in use",
+            code="CPUS_IN_USE",
+            hint="it goes on by itself when they come free",
+        )
     return Change([ev.JobResumed(t=now, job_id=job.job_id, by_uid=caller.uid)])
+
+
+def _for_whom(job: JobRecord) -> str:
+    return f"for job {job.preemptor}" if job.suspended_for == "preempt" else "because its time slice is over"
 
 
 def _whole(target: Target) -> JobRecord:

@@ -6,6 +6,8 @@ the fields of `Persistent` is derived and rebuilt by `rebuild()` after a restart
 Invariants (asserted by `invariants.check`):
   * `free_cores[i]` / `free_mem_mib[i]` = capacity of node i less the allocations of exactly the ACTIVE jobs there;
     `free_cores[i]` is 0 on a node whose CPUs are counted.
+  * A job that yields its CPUs (suspended to make room) owns its memory and none of its cores; the cores that such jobs
+    and claims of preempting jobs wait for are in `kept_cores` and are not offered to anybody else.
   * `schedulable` = exactly the waiting jobs that may start now: PENDING, not held, dependency met, begin time
     reached, and for an array: some task may start within its limit.
   * `active` = exactly the jobs in an ACTIVE state.
@@ -21,7 +23,7 @@ from heapq import heappush
 from msgspec import Struct, field
 
 from helix.indexset import IndexSet
-from helix.model.job import JobRecord, StoryEntry
+from helix.model.job import Claim, JobRecord, StoryEntry
 from helix.model.job_state import ACTIVE, JobState, Reason, is_legal
 from helix.model.node import NodeBase, NodeRecord, is_counted
 from helix.model.partition import PartitionRecord
@@ -109,6 +111,14 @@ class State:
         self.timers: list[tuple[float, int]] = []  # heap of (t, job id): look at the job again
         self.free_cores: list[int] = []
         self.free_mem_mib: list[int] = []
+        self.gres = GresUse()  # which GRES devices of each node are free
+        self.licences: dict[str, int] = {}  # configured: name -> how many
+        self.licences_version = 0  # rises with a change of those
+        self.topology = Topology()  # configured
+        self.yielding: set[int] = set()  # active jobs whose CPUs are given to others while they are suspended
+        self.claims: set[int] = set()  # waiting jobs that jobs are being ended for
+        self.kept_cores: dict[str, int] = {}  # node -> cores that those wait for, as a mask; no entry = none
+        self.kept_mem_mib: dict[str, int] = {}  # node -> memory that claims wait for
         # for the planner: drained by the scheduling cycle
         self.dirty_jobs: set[int] = set()
         self.dirty_nodes: set[str] = set()
@@ -201,6 +211,8 @@ class State:
             told = "; ".join(f"{e.t:.3f} {e.old}>{e.new} {e.cause}" for e in job.story)
             raise AssertionError(f"job {job.display_id}: {old} to {new} is not legal ({cause}); story: {told}")
         job.state = new
+        if job.claim is not None and not job.is_waiting:
+            self.drop_claim(job)
         self.counts[old] -= 1
         self.counts[new] = self.counts.get(new, 0) + 1
         self.tell(job, old, new, t, cause)
@@ -303,6 +315,10 @@ class State:
         if job.spec.t_begin > now:
             heappush(self.timers, (job.spec.t_begin, job.job_id))
             return False, Reason.BEGIN_TIME, ""
+        if job.spec.reservation and (words := awaited(self, job)):
+            return False, Reason.RESERVATION, words
+        if job.claim is not None and job.pending is None:
+            return False, Reason.RESOURCES, claim_words(job.claim)
         if job.pending is not None:
             if not job.pending:
                 return False, Reason.NONE, ""
@@ -353,6 +369,8 @@ class State:
             node = self.nodes.get(name)
             if node is None or job.job_id not in node.jobs:
                 continue
+            if job.yields_cpus:  # others have them
+                cores, count = [], 0
             self.free_cores[node.index] |= core_mask(cores)
             self.free_mem_mib[node.index] += mem
             node.cpus_alloc -= count
@@ -363,6 +381,100 @@ class State:
             if job.state is JobState.COMPLETING:
                 node.completing -= 1
             self.dirty_nodes.add(name)
+        if job.yields_cpus:
+            job.yields_cpus = False
+            self.yielding.discard(job.job_id)
+            self.keep_for_waiting(alloc.nodes)
+
+    def yield_cpus(self, job: JobRecord) -> None:
+        """Let others have the cores of a suspended job; its memory stays its own."""
+        alloc = job.alloc
+        assert alloc is not None
+        assert not job.yields_cpus
+        for name, cores, count in zip(alloc.nodes, alloc.cores, alloc.cpus, strict=True):
+            node = self.nodes.get(name)
+            if node is not None and job.job_id in node.jobs:
+                self.free_cores[node.index] |= core_mask(cores)
+                node.cpus_alloc -= count
+                node.jobs[job.job_id] = 0
+                if node.whole_job == job.job_id:
+                    node.whole_job = 0
+        job.yields_cpus = True
+        self.yielding.add(job.job_id)
+        self.keep_for_waiting(alloc.nodes)
+
+    def can_take_back(self, job: JobRecord) -> bool:
+        """True if nobody has the cores that the job yields (nor, for whole nodes, any CPU of its nodes)."""
+        alloc = job.alloc
+        assert alloc is not None
+        for name, cores, count in zip(alloc.nodes, alloc.cores, alloc.cpus, strict=True):
+            node = self.nodes.get(name)
+            if node is None:
+                continue
+            mask = core_mask(cores)
+            if self.free_cores[node.index] & mask != mask or node.whole_job or (alloc.whole and node.cpus_alloc):
+                return False
+            if is_counted(node) and node.cpus_alloc + count > node.cpus:
+                return False
+        return True
+
+    def take_cpus_back(self, job: JobRecord) -> None:
+        """End `yield_cpus`: the same cores as before; raises AssertionError if somebody has one."""
+        alloc = job.alloc
+        assert alloc is not None
+        assert self.can_take_back(job), f"the CPUs of job {job.job_id} are taken"
+        for name, cores, count in zip(alloc.nodes, alloc.cores, alloc.cpus, strict=True):
+            node = self.nodes.get(name)
+            if node is not None and job.job_id in node.jobs:
+                self.free_cores[node.index] &= ~core_mask(cores)
+                node.cpus_alloc += count
+                node.jobs[job.job_id] = count
+                if alloc.whole:
+                    node.whole_job = job.job_id
+        job.yields_cpus = False
+        self.yielding.discard(job.job_id)
+        self.keep_for_waiting(alloc.nodes)
+
+    def keep_for_waiting(self, names: list[str]) -> None:
+        """Recompute what is kept on these nodes for jobs that yield there and for claims."""
+        for name in names:
+            cores = mem = 0
+            for job_id in self.nodes[name].jobs if name in self.nodes else ():
+                job = self.jobs[job_id]
+                if job.yields_cpus and job.alloc is not None:
+                    cores |= core_mask(job.alloc.cores[job.alloc.nodes.index(name)])
+            for job_id in self.claims:
+                claim = self.jobs[job_id].claim
+                if claim is not None and name in claim.alloc.nodes:
+                    at = claim.alloc.nodes.index(name)
+                    cores |= core_mask(claim.alloc.cores[at])
+                    mem += claim.alloc.mem_mib[at]
+            for table, value in ((self.kept_cores, cores), (self.kept_mem_mib, mem)):
+                if value:
+                    table[name] = value
+                else:
+                    table.pop(name, None)
+            self.dirty_nodes.add(name)
+
+    def drop_claim(self, job: JobRecord) -> None:
+        """Keep nothing for the job any more."""
+        if job.claim is not None:
+            names = job.claim.alloc.nodes
+            job.claim = None
+            self.claims.discard(job.job_id)
+            self.keep_for_waiting(names)
+
+    def offered_cores(self, node: NodeRecord) -> int:
+        """Free cores of a node that nobody waits for, as a mask."""
+        return self.free_cores[node.index] & ~self.kept_cores.get(node.name, 0)
+
+    def offered_mem_mib(self, node: NodeRecord) -> int:
+        """Free memory of a node that no claim waits for."""
+        return max(0, self.free_mem_mib[node.index] - self.kept_mem_mib.get(node.name, 0))
+
+    def is_empty(self, node: NodeRecord) -> bool:
+        """True if no CPU of the node is taken or waited for."""
+        return node.cpus_alloc == 0 and node.name not in self.kept_cores
 
     def mark_completing(self, job: JobRecord) -> None:
         """Count `job` as COMPLETING on its nodes (called once, when it enters the state)."""
@@ -384,15 +496,27 @@ class State:
             alloc = job.alloc
             for name, cores, count, mem in zip(alloc.nodes, alloc.cores, alloc.cpus, alloc.mem_mib, strict=True):
                 node = self.nodes.get(name) or self._lost_node(name)
+                if job.yields_cpus:
+                    cores, count = [], 0
                 self.free_cores[node.index] &= ~core_mask(cores)
                 self.free_mem_mib[node.index] -= mem
                 node.cpus_alloc += count
                 node.mem_alloc_mib += mem
                 node.jobs[job_id] = count
-                if job.alloc.whole:
+                if job.alloc.whole and not job.yields_cpus:
                     node.whole_job = job_id
                 if job.state is JobState.COMPLETING:
                     node.completing += 1
+            for name, given in zip(alloc.nodes, alloc.gres, strict=False):
+                self.gres.take(self.nodes[name], given, job_id)
+        self.yielding = {job_id for job_id in self.active if self.jobs[job_id].yields_cpus}
+        self.claims = {job.job_id for job in self.jobs.values() if job.claim is not None}
+        self.kept_cores, self.kept_mem_mib = {}, {}
+        for job_id in self.yielding | self.claims:
+            job = self.jobs[job_id]
+            alloc = job.claim.alloc if job.claim is not None else job.alloc
+            if alloc is not None:
+                self.keep_for_waiting(alloc.nodes)
 
     def _lost_node(self, name: str) -> NodeRecord:
         """A node that a running job names but the configuration no longer has: kept, DOWN, until the job is gone."""
@@ -436,6 +560,7 @@ class State:
         self.epoch, self.next_job_id = kept.epoch, kept.next_job_id
         self.history, self.tokens, self.keys = kept.history, kept.tokens, kept.keys
         self.blobs = kept.blobs
+        self.reservations = {r.name: r for r in kept.reservations}
         for name, node_kept in kept.nodes.items():
             node = NodeRecord(name=name, index=len(self.nodes))
             for f in NodeKept.__struct_fields__:
@@ -489,6 +614,13 @@ def is_open(state: JobState) -> bool:
 def all_cores(node: NodeRecord) -> int:
     """The mask of all CPUs of a node; 0 where they are counted (what is free there is `cpus` - `cpus_alloc`)."""
     return 0 if is_counted(node) else (1 << node.cpus) - 1
+
+
+def claim_words(claim: Claim) -> str:
+    """What a job with a claim waits for."""
+    where = format_hostlist(claim.alloc.nodes)
+    jobs = ", ".join(map(str, claim.victims[:5])) + (", ..." if len(claim.victims) > 5 else "")
+    return f"starts on {where} when job {jobs} has made room"
 
 
 def core_mask(cores: list[int]) -> int:

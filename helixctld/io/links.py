@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import time
 from collections import OrderedDict
@@ -42,6 +43,7 @@ BLOBS_SENT_MAX = 4096  #: hashes remembered per link as sent
 LOG_READS_MAX = 256  #: reads of output under way
 LOG_READ_TIMEOUT_S = 15.0
 SKEW_MAX_S = 10.0  #: a node's clock may differ by this much before it is worth a word
+SUSPEND_GRACE_S = 2  #: PreemptParameters=suspend_grace_time, if it is not given
 MASS_EVENT_NODES = 20  #: from this many nodes on, a mass event is suspected ...
 MASS_EVENT_SHARE = 0.2  #: ... when more than this share falls silent together: a network fault, so nothing is killed
 
@@ -445,13 +447,21 @@ class NodeLinks:
                         job_id=action.job_id,
                         attempt=action.attempt,
                         node=action.node,
-                        kill_wait_s=0 if action.now else self._config.kill_wait_s,
+                        kill_wait_s=self._kill_wait_s(action),
+                        signal=action.signal,
                     ),
                 )
             else:
                 self._to_job(action)
         for link_id, ended in acks.items():
             self.send(link_id, [msg.AckEnded(ended)])
+
+    def _kill_wait_s(self, action: effects.TerminateJob) -> int:
+        if action.now:
+            return 0
+        if action.t_kill:
+            return max(1, math.ceil(action.t_kill - time.time()))
+        return self._config.kill_wait_s
 
     def _to_job(self, action: effects.SignalJob | effects.SuspendJob | effects.SetTimeLimit) -> None:
         job = self._state.jobs.get(action.job_id)
@@ -467,7 +477,14 @@ class NodeLinks:
             )
         elif isinstance(action, effects.SuspendJob):
             self._to_node(
-                node, msg.SuspendStep(job_id=job.job_id, attempt=job.attempt, node=node, resume=action.resume)
+                node,
+                msg.SuspendStep(
+                    job_id=job.job_id,
+                    attempt=job.attempt,
+                    node=node,
+                    resume=action.resume,
+                    grace_s=int(self._config.preempt_parameters.get("suspend_grace_time") or SUSPEND_GRACE_S),
+                ),
             )
         else:
             self._to_node(

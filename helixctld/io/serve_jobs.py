@@ -309,7 +309,7 @@ class JobHandlers:
 
     def resume(self, call: Call, args: m.JobIdsArgs) -> None:
         """Continue suspended jobs."""
-        self._on_ids(call, args.ids, lambda t: requests.resume(t, call.caller, call.t))
+        self._on_ids(call, args.ids, lambda t: requests.resume(self.ctl.state, t, call.caller, call.t))
 
     def _on_ids(self, call: Call, ids: list[str], one: Callable[[Target], requests.Change]) -> None:
         self.ctl.committer.require_room()

@@ -53,7 +53,6 @@ class NodeColumns:
     def update(self, state: State, names: Iterable[str]) -> None:
         """Take the nodes that changed; names that are no longer there are passed over."""
         work = self._work
-        masks, free_mem = state.free_cores, state.free_mem_mib
         for name in names:
             node = state.nodes.get(name)
             if node is None:
@@ -75,9 +74,9 @@ class NodeColumns:
                 self._features[i] = features
                 self._set_static()
             work.up[i] = is_schedulable(node)
-            work.free_cpus[i] = 0 if node.whole_job else _free_cpus(node, masks[i], width)
-            work.free_mem[i] = min(free_mem[i], MEM_MAX)
-            work.empty[i] = not node.jobs
+            work.free_cpus[i] = 0 if node.whole_job else _free_cpus(node, state.offered_cores(node), width)
+            work.free_mem[i] = min(state.offered_mem_mib(node), MEM_MAX)
+            work.empty[i] = state.is_empty(node)
             self._frozen = None
         self.version += 1
 

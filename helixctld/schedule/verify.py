@@ -89,13 +89,13 @@ class _Commit:
             if node is None:
                 return "a node is not available any more"
             free = self._free(node)
-            if whole and (node.jobs or index in self.used):
+            if whole and (not self.state.is_empty(node) or index in self.used):
                 return f"{node.name} is not empty any more"
             if self.used.get(index) or count <= 0 or mib < 0:
                 return f"{node.name} is taken"
             if room[1] and count > self._room(room, node):
                 return f"{node.name} has no CPUs left for partition {room[0]}"
-            if mib > self.mem.get(index, self.state.free_mem_mib[index]):
+            if mib > self.mem.get(index, self.state.offered_mem_mib(node)):
                 return f"{node.name} has too little free memory"
             if is_counted(node):
                 counted = True
@@ -115,7 +115,9 @@ class _Commit:
             lefts.append(left)
         for index, left, mib, count in zip(indexes, lefts, mem, cpus, strict=True):
             self.free[index] = left
-            self.mem[index] = self.mem.get(index, self.state.free_mem_mib[index]) - mib
+            if index not in self.mem:
+                self.mem[index] = self.state.offered_mem_mib(self.state.nodes[self.state.node_names[index]])
+            self.mem[index] -= mib
             self.used[index] = whole
             if room[1]:
                 key = (room[0], index)
@@ -127,7 +129,7 @@ class _Commit:
     def _free(self, node: NodeRecord) -> int:
         free = self.free.get(node.index)
         if free is None:
-            free = node.cpus - node.cpus_alloc if is_counted(node) else self.state.free_cores[node.index]
+            free = node.cpus - node.cpus_alloc if is_counted(node) else self.state.offered_cores(node)
         return free
 
     def _room(self, room: tuple[str, int], node: NodeRecord) -> int:

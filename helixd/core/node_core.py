@@ -46,6 +46,7 @@ ENV_WAIT_S = 20.0
 RESEND_S = 10.0
 RESEND_MAX_S = 60.0
 ORDERS_MAX = 64
+KILL_WAIT_MAX_S = 86400 * 30  #: GraceTime may be that long
 
 
 class NodeCore:
@@ -567,7 +568,10 @@ def _control(order: msg.SignalStep | msg.TerminateStep | msg.SuspendStep | msg.S
         scope = stepspec.SCOPES.get(order.scope, stepspec.SCOPES["all"])
         return stepspec.control_value(stepspec.OP_SIGNAL, (order.signal & 0xFF) | scope << 8)
     if isinstance(order, msg.TerminateStep):
-        return stepspec.control_value(stepspec.OP_TERMINATE, max(0, min(order.kill_wait_s, 86400)))
+        wait_s = max(0, min(order.kill_wait_s, KILL_WAIT_MAX_S))
+        return stepspec.control_value(stepspec.OP_TERMINATE, wait_s | (order.signal & 0xFF) << 32)
     if isinstance(order, msg.SuspendStep):
-        return stepspec.control_value(stepspec.OP_RESUME if order.resume else stepspec.OP_SUSPEND)
+        if order.resume:
+            return stepspec.control_value(stepspec.OP_RESUME)
+        return stepspec.control_value(stepspec.OP_SUSPEND, max(0, min(order.grace_s, 86400)))
     return stepspec.control_value(stepspec.OP_SET_LIMIT, max(0, min(order.time_limit_s, 0xFFFFFFFF)))

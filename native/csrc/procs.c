@@ -144,6 +144,28 @@ static bool signal_one(pid_t pid, pid_t parent, int signal)
     return sent;
 }
 
+static bool catches(pid_t pid, int signal)
+{
+    char path[32], text[4096];
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[n < 0 ? 0 : n] = 0;
+    char *at = strstr(text, "\nSigCgt:");
+    return at != NULL && strtoull(at + 8, NULL, 16) >> (signal - 1) & 1;
+}
+
+bool procs_catch(const struct procs *procs, int signal)
+{
+    for (size_t i = 0; i < procs->count; i++)
+        if (catches(procs->pid[i], signal))
+            return true;
+    return false;
+}
+
 size_t procs_signal(const struct procs *procs, int signal, pid_t only, pid_t but)
 {
     size_t sent = 0;

@@ -118,8 +118,8 @@ struct record_lost {
 
 enum control_op {
     CONTROL_SIGNAL_STEP = 1, /* signal | scope << 8 */
-    CONTROL_TERMINATE,       /* kill_wait_s */
-    CONTROL_SUSPEND,
+    CONTROL_TERMINATE,       /* kill_wait_s | the signal sent first, 0 = SIGTERM, << 32 */
+    CONTROL_SUSPEND,         /* grace_s for processes that catch SIGTSTP */
     CONTROL_RESUME,
     CONTROL_SET_LIMIT, /* seconds from the start, 0 = none */
 };
@@ -153,6 +153,7 @@ struct procs {
 bool procs_below(pid_t root, struct procs *out); /* all descendants, parents first; false: no memory */
 void procs_free(struct procs *procs);
 size_t procs_signal(const struct procs *procs, int signal, pid_t only, pid_t but); /* how many got it */
+bool procs_catch(const struct procs *procs, int signal); /* true if one of them has a handler for it */
 bool proc_describe(pid_t pid, char *text, size_t size); /* "process 12 (dd) in state D"; false: it is dead */
 
 /* cgroup.c: best effort except cgroup_make and cgroup_join, which return 0 or an errno */

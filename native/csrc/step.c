@@ -34,6 +34,7 @@ struct step {
     uint32_t flags;
     int64_t t_start, limit_s; /* limit 0 = none */
     int64_t t_suspended, suspended_ns; /* t_suspended 0 = it runs */
+    int64_t t_stop; /* suspended, and processes that caught SIGTSTP are stopped then; 0 = nothing is to be stopped */
     int64_t t_kill, t_round, round_ns, t_unkillable;
     double t_real_start;
     struct failure failure;
@@ -103,12 +104,14 @@ static size_t signal_step(const struct step *step, int signal, enum scope scope)
 
 static void stop_or_go(struct step *step, bool stop)
 {
-    if (*step->spec->cg_unified && cgroup_freeze(step->spec, stop))
-        return;
+    step->t_stop = 0;
+    bool frozen = *step->spec->cg_unified && cgroup_freeze(step->spec, stop);
     if (!stop) {
-        signal_step(step, SIGCONT, SCOPE_ALL);
+        signal_step(step, SIGCONT, SCOPE_ALL); /* handlers may have put things aside when SIGTSTP came */
         return;
     }
+    if (frozen)
+        return;
     size_t before = 0;
     for (int round = 0; round < 10; round++) { /* until no new process turns up between listing and stopping */
         size_t now = signal_step(step, SIGSTOP, SCOPE_ALL);
@@ -116,6 +119,23 @@ static void stop_or_go(struct step *step, bool stop)
             break;
         before = now;
     }
+}
+
+static void suspend(struct step *step, uint32_t grace_s)
+{
+    struct procs procs;
+    bool caught = grace_s > 0 && procs_below(getpid(), &procs);
+    if (caught) {
+        caught = procs_catch(&procs, SIGTSTP);
+        if (caught)
+            procs_signal(&procs, SIGTSTP, 0, 0);
+        procs_free(&procs);
+    }
+    step->t_suspended = now_boot_ns();
+    if (caught)
+        step->t_stop = step->t_suspended + (int64_t)grace_s * SECOND;
+    else
+        stop_or_go(step, true);
 }
 
 static void resume(struct step *step)
@@ -144,13 +164,14 @@ static void begin_killing(struct step *step)
     if (step->phase == KILLING)
         return;
     step->phase = KILLING;
+    step->t_stop = 0;
     step->t_unkillable = now_boot_ns() + (int64_t)step->spec->head.unkillable_s * SECOND;
     if (step->t_suspended && *step->spec->cg_unified)
         cgroup_freeze(step->spec, false);
     kill_round(step);
 }
 
-static void terminate(struct step *step, uint32_t kill_wait_s)
+static void terminate(struct step *step, uint32_t kill_wait_s, int signal)
 {
     if (step->phase == KILLING)
         return;
@@ -162,7 +183,10 @@ static void terminate(struct step *step, uint32_t kill_wait_s)
         step->t_kill = t_kill;
         resume(step);
         signal_step(step, SIGCONT, SCOPE_ALL);
-        signal_step(step, SIGTERM, SCOPE_ALL);
+        if (signal > 0 && signal < NSIG)
+            signal_step(step, signal, step->spec->head.flags & SPEC_WARN_BATCH ? SCOPE_BATCH : SCOPE_ALL);
+        else
+            signal_step(step, SIGTERM, SCOPE_ALL);
     } else if (t_kill < step->t_kill) {
         step->t_kill = t_kill;
     }
@@ -180,13 +204,11 @@ static void obey(struct step *step, uint64_t value)
         break;
     case CONTROL_TERMINATE:
         step->flags |= ENDED_TERMINATED;
-        terminate(step, (uint32_t)argument);
+        terminate(step, (uint32_t)argument, (int)(argument >> 32 & 0xff));
         break;
     case CONTROL_SUSPEND:
-        if (!step->t_suspended && step->phase == RUNNING) {
-            step->t_suspended = now_boot_ns();
-            stop_or_go(step, true);
-        }
+        if (!step->t_suspended && step->phase == RUNNING)
+            suspend(step, argument > 86400 ? 86400 : (uint32_t)argument);
         break;
     case CONTROL_RESUME:
         resume(step);
@@ -275,8 +297,10 @@ static int64_t act_on_time(struct step *step)
     }
     if (limit_at(step) <= now) {
         step->flags |= ENDED_TIMED_OUT;
-        terminate(step, step->spec->head.kill_wait_s);
+        terminate(step, step->spec->head.kill_wait_s, 0);
     }
+    if (step->t_stop && step->t_stop <= now)
+        stop_or_go(step, true);
     if (step->phase == TERMINATING && step->t_kill <= now)
         begin_killing(step);
     if (step->phase == KILLING && step->t_round <= now) {
@@ -295,6 +319,7 @@ static int64_t act_on_time(struct step *step)
         limit_at(step),
         step->phase == TERMINATING ? step->t_kill : NEVER,
         step->phase == KILLING ? step->t_round : NEVER,
+        step->t_stop ? step->t_stop : NEVER,
         !step->told_born ? step->t_start + BORN_AFTER : NEVER,
     };
     for (size_t i = 0; i < sizeof due / sizeof *due; i++)

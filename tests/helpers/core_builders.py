@@ -116,6 +116,7 @@ def picture(state: State) -> dict[str, Any]:
     return {
         "jobs": {j.job_id: to_msgpack(j) for j in state.jobs.values()},
         "free": (state.free_cores, state.free_mem_mib),
+        "kept": (state.kept_cores, state.kept_mem_mib, state.yielding, state.claims),
         "schedulable": state.schedulable,
         "active": state.active,
         "next": state.next_job_id,

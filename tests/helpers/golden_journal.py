@@ -14,7 +14,7 @@ from helpers.core_builders import ALICE, ROOT, Cluster
 
 from helix.blobstore import blob_hash
 from helix.model import events as ev
-from helix.model.job import ExitInfo
+from helix.model.job import Claim, ExitInfo
 from helix.model.job_state import JobState
 from helixctld.core import requests, timers, update
 from helixctld.core.select_jobs import Target
@@ -47,14 +47,31 @@ def history() -> Cluster:
     running = c.start(c.submit(name="running", requeue=True), cores=(1, 2), mem_mib=100)
     c.launch(running)
     c.do(*requests.suspend(Target(running), ROOT, c.now).events)
-    c.do(*requests.resume(Target(running), ROOT, c.now).events)
+    c.do(*requests.resume(c.state, Target(running), ROOT, c.now).events)
     ending = c.start(c.submit(name="ending"), node="n2")
     c.launch(ending)
     c.do(*requests.cancel(c.state, Target(ending), ALICE, c.now).events)
     c.do(*requests.requeue(Target(task), ALICE, c.now, hold_it=True, special=False).events)
     c.do(update.update_node(c.state.nodes["n2"], ROOT, {"State": "DRAIN", "Reason": "disk"}, c.now))
+    _newer_kinds(c)
     c.do(update.update_partition(c.state, c.state.partitions["batch"], {"MaxTime": "1-00"}, c.now))
     return c
+
+
+def _newer_kinds(c: Cluster) -> None:
+    """Kinds of events that 0.1.0 did not have."""
+    victim = c.start(c.submit(name="victim"), cores=(3,), mem_mib=10)
+    c.launch(victim)
+    c.do(ev.JobSuspended(t=c.now, job_id=victim.job_id, cause="preempt", yields=True))
+    c.do(ev.JobResumed(t=c.now, job_id=victim.job_id, cause="preempt"))
+    urgent = c.submit(name="urgent")
+    claim = Claim(alloc=victim.alloc, partition="batch", victims=[victim.job_id])
+    c.do(ev.JobClaimed(t=c.now, job_id=urgent.job_id, claim=claim))
+    c.do(
+        ev.JobEnding(
+            t=c.now, job_id=victim.job_id, attempt=0, outcome=JobState.PREEMPTED, preemptor=urgent.job_id, kill_wait_s=5
+        )
+    )
 
 
 def main() -> None:

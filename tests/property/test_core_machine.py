@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from helix.errors import HelixError
-from helix.model.job import ExitInfo
-from helix.model.job_state import JobState, LaunchFailure
+from helix.model import events as ev
+from helix.model.job import Claim, ExitInfo
+from helix.model.job_state import JobState, LaunchFailure, Reason
 from helix.wire.messages import StepEnded, StepStarted
 from helixctld.core import invariants, reports, requests, timers
 from helixctld.core.effects import batch_host
@@ -123,7 +124,44 @@ class ClusterMachine(RuleBasedStateMachine):
     def suspend_or_resume(self, k, up):
         job = self.pick(k, lambda j: not j.is_array)
         if job is not None:
-            self.ask(lambda: (requests.resume if up else requests.suspend)(Target(job), ROOT, self.c.now))
+            state, now = self.c.state, self.c.now
+            self.ask(
+                lambda: (
+                    requests.resume(state, Target(job), ROOT, now) if up else requests.suspend(Target(job), ROOT, now)
+                )
+            )
+
+    @rule(k=st.integers(0, 50), up=st.booleans())
+    def make_room(self, k, up):
+        """A job is suspended so that others get its CPUs, or goes on."""
+        job = self.pick(k, lambda j: j.state is (JobState.SUSPENDED if up else JobState.RUNNING))
+        if job is None:
+            return
+        if not up:
+            self.c.do(ev.JobSuspended(t=self.c.now, job_id=job.job_id, cause="preempt", yields=True, preemptor=1))
+        elif not job.yields_cpus or self.c.state.can_take_back(job):
+            self.c.do(ev.JobResumed(t=self.c.now, job_id=job.job_id, cause="preempt"))
+
+    @rule(k=st.integers(0, 50), n=st.integers(0, 50))
+    def claim(self, k, n):
+        """A running job is ended for a waiting one, which is to have its place."""
+        job = self.pick(k, lambda j: j.job_id in self.c.state.schedulable)
+        victim = self.pick(n, lambda j: j.is_active and not j.yields_cpus)
+        if job is None or victim is None:
+            return
+        claim = Claim(alloc=victim.alloc, partition="batch", victims=[victim.job_id])
+        self.c.do(
+            ev.JobEnding(
+                t=self.c.now,
+                job_id=victim.job_id,
+                attempt=victim.attempt,
+                outcome=JobState.PREEMPTED,
+                reason=Reason.PREEMPTED,
+                preemptor=job.job_id,
+                kill_wait_s=3,
+            ),
+            ev.JobClaimed(t=self.c.now, job_id=job.job_id, claim=claim),
+        )
 
     @rule(node=st.sampled_from(["n1", "n2"]))
     def node_lost(self, node):
@@ -145,7 +183,7 @@ class ClusterMachine(RuleBasedStateMachine):
             invariants.check(other)
             assert {j: r.state for j, r in other.jobs.items()} == {j: r.state for j, r in self.c.state.jobs.items()}
             mine, theirs = picture(self.c.state), picture(other)
-            for key in ("free", "schedulable", "active", "next", "history", "counts"):
+            for key in ("free", "kept", "schedulable", "active", "next", "history", "counts"):
                 assert mine[key] == theirs[key], key
 
     @invariant()

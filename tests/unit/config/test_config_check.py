@@ -49,7 +49,7 @@ def test_says_of_every_key_what_becomes_of_it(tmp_path: Path) -> None:
         ("RealMemory", Severity.HONOURED),
         ("Gres", Severity.LATER),
         ("State", Severity.WARNING),
-        ("OverSubscribe", Severity.LATER),
+        ("OverSubscribe", Severity.WARNING),
     } <= by_key
     unknown = next(f for f in found if f.severity is Severity.UNKNOWN)
     assert (unknown.line, unknown.nearest) == (9, "MaxJobCount")

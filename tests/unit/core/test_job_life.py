@@ -168,7 +168,7 @@ def test_suspended_time_does_not_count():
     c.now += 10
     c.do(*requests.suspend(Target(job), ROOT, c.now).events)
     c.now += 100
-    c.do(*requests.resume(Target(job), ROOT, c.now).events)
+    c.do(*requests.resume(c.state, Target(job), ROOT, c.now).events)
     assert (job.state, job.suspended_s) == (JobState.RUNNING, 100.0)
 
 

@@ -178,6 +178,51 @@ def test_scopes_of_signals(server: Server) -> None:
     assert ended(server, job).flags & steplog.ENDED_TERMINATED
 
 
+def process_state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+
+
+def test_suspension_leaves_time_to_who_catches_sigtstp(server: Server, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    job = server.run(
+        f"#!/bin/bash\ntrap 'echo tstp >>{told}' TSTP\ntrap 'echo cont >>{told}' CONT\n"
+        "while :; do sleep 0.02; done\n"
+    )
+    pid = server.wait(Kind.STARTED, job).main_pid
+    server.order(job, stepspec.OP_SUSPEND, 1)
+    wait_until(lambda: told.exists() and "tstp" in told.read_text())  # it ran on for that
+    wait_until(lambda: process_state(pid) == "T")
+    server.order(job, stepspec.OP_RESUME)
+    wait_until(lambda: "cont" in told.read_text())
+    wait_until(lambda: process_state(pid) != "T")
+
+
+def test_suspension_is_at_once_for_all_others(server: Server) -> None:
+    job = server.run("#!/bin/sh\nwhile :; do :; done\n")
+    pid = server.wait(Kind.STARTED, job).main_pid
+    server.order(job, stepspec.OP_SUSPEND, 3600)
+    wait_until(lambda: process_state(pid) == "T")
+    server.order(job, stepspec.OP_TERMINATE, 60)  # goes on to hear of its end
+    assert ended(server, job).status & 0x7F == signal.SIGTERM
+
+
+def test_end_during_the_grace_of_a_suspension(server: Server) -> None:
+    job = server.run("#!/bin/bash\ntrap : TSTP\nwhile :; do sleep 0.02; done\n")
+    server.wait(Kind.STARTED, job)
+    server.order(job, stepspec.OP_SUSPEND, 3600)
+    server.order(job, stepspec.OP_TERMINATE, 60)
+    assert ended(server, job).status & 0x7F == signal.SIGTERM
+
+
+def test_another_signal_may_come_first(server: Server, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    job = server.run(f"#!/bin/bash\ntrap 'echo usr1 >>{told}; exit 7' USR1\nwhile :; do sleep 0.02; done\n")
+    server.wait(Kind.STARTED, job)
+    server.order(job, stepspec.OP_TERMINATE, 60 | signal.SIGUSR1 << 32)
+    assert ended(server, job).status >> 8 == 7
+    assert told.read_text() == "usr1\n"
+
+
 def test_new_limit_that_has_passed_ends_the_step(server: Server) -> None:
     job = server.run("#!/bin/sh\nsleep 100\n", limit_s=1000)
     server.wait(Kind.STARTED, job)
