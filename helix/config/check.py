@@ -1,6 +1,7 @@
 """`hctl config check`: everything there is to say about a configuration file, key by key.
 
-    check_config(path) -> list[Finding]   helix.conf or slurm.conf; cgroup.conf and gres.conf are told by their names
+    check_config(path) -> list[Finding]   helix.conf or slurm.conf with gres.conf and topology.conf beside it; cgroup.conf
+                                          and gres.conf alone are told by their names
 
 Standard library only: a check needs neither a controller nor the daemons' libraries.
 """
@@ -9,10 +10,11 @@ from __future__ import annotations
 
 import os
 
+from helix.config.assoc_file import parse_assoc
 from helix.config.findings import Finding, Findings, Severity
 from helix.config.keys import CGROUP_KEYS, GRES_KEYS, Key, find_in, names_of, nearest
-from helix.config.parse import Parsed, read_entries
-from helix.config.read import read_file
+from helix.config.parse import Entry, Parsed, read_entries
+from helix.config.read import read_config, read_file
 from helix.config.resolve import resolve
 from helix.config.values import parse_value
 from helix.errors import ConfigError
@@ -32,13 +34,31 @@ def check_config(path: str | os.PathLike[str]) -> list[Finding]:
     name = os.fspath(path)
     if not os.path.exists(name):
         raise ConfigError(f"{name}: no such file", code="CONFIG_MISSING")
-    parsed = read_entries(os.path.abspath(name), read_file)
     keys = _OTHER_FILES.get(os.path.basename(name))
-    found = resolve(parsed).findings.items if keys is None else _check_other(parsed, keys)
+    path = os.path.abspath(name)
+    if keys is None:
+        resolved = resolve(read_config(path))
+        found = [*resolved.findings.items, *_check_accounts(resolved.settings["assoc_file"], resolved.given)]
+    else:
+        found = _check_other(read_entries(path, read_file), keys)
     order: dict[str, int] = {}
     for finding in found:
         order.setdefault(finding.file, len(order))
     return sorted(found, key=lambda finding: (order[finding.file], finding.line))
+
+
+def _check_accounts(path: str, given: dict[str, Entry]) -> list[Finding]:
+    """What there is to say about AssocFile."""
+    entry = given.get("AssocFile")
+    if not path or entry is None:
+        return []
+    try:
+        return parse_assoc(read_file(path), path).findings.items
+    except (OSError, ValueError) as error:
+        findings = Findings()
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        findings.error(entry.file, entry.line, "AssocFile", f"AssocFile {one_line(path, 200)}: {why}")
+        return findings.items
 
 
 def _check_other(parsed: Parsed, keys: tuple[Key, ...]) -> list[Finding]:

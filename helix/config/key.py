@@ -40,6 +40,7 @@ class Kind(StrEnum):
     HOSTLIST = "host list"
     SHARING = "sharing"  # NO, YES[:n], FORCE[:n], EXCLUSIVE
     PLUGIN = "plugin"  # family/name
+    WEIGHTS = "weights"  # TRES=number, ...; the text, checked (`helix.config.tres` reads it)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # identity is what lookups hash by
@@ -105,4 +106,5 @@ _FORMS = {
     Kind.HOSTLIST: "a host list such as n[1-3,07-10]",
     Kind.SHARING: "NO, YES[:jobs], FORCE[:jobs] or EXCLUSIVE",
     Kind.PLUGIN: "family/name",
+    Kind.WEIGHTS: "a comma separated list of TRES=number, such as CPU=1.0,Mem=0.25G,GRES/gpu=2.0",
 }

@@ -40,6 +40,15 @@ class NodeConf(Struct, omit_defaults=True, kw_only=True, frozen=True):
     reason: str = ""
 
 
+class SwitchConf(Struct, omit_defaults=True, kw_only=True, frozen=True):
+    """A switch or a block of topology.conf.  Only a leaf has nodes."""
+
+    name: str
+    nodes: tuple[str, ...] = ()
+    switches: tuple[str, ...] = ()  # below it
+    is_block: bool = False
+
+
 class PartitionConf(Struct, omit_defaults=True, kw_only=True, frozen=True):
     """One partition as configured.  Lists of ALL are empty; None in `default_time_s` stands for `max_time_s`."""
 
@@ -207,6 +216,7 @@ class Config(Struct, omit_defaults=True, kw_only=True):
     # lines
     nodes: list[NodeConf] = field(default_factory=list)  # in the order of the lines
     partitions: list[PartitionConf] = field(default_factory=list)
+    switches: list[SwitchConf] = field(default_factory=list)
 
     @property
     def helixctld_host(self) -> str:

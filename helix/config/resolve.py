@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from helix.config.findings import Findings, Severity
+from helix.config.gres_conf import complete_gres
 from helix.config.keys import (
     LINES,
     PARAMS,
@@ -30,12 +31,14 @@ from helix.config.partitions import Partitions
 from helix.config.table_preempt import modes_problem
 from helix.config.topology import FLAT, Topology
 from helix.config.values import default_value, parse_value
+from helix.errors import UsageError
+from helix.licences import parse_configured
 from helix.quoting import one_line
 
 #: plugins that come with this version, by key
 BUILT_IN: dict[str, tuple[str, ...]] = {
     "SchedulerType": ("sched/fifo",),
-    "PriorityType": ("priority/basic",),
+    "PriorityType": ("priority/basic", "priority/multifactor"),
     "SelectType": ("select/cons_tres",),
     "PreemptType": ("preempt/none", "preempt/partition_prio", "preempt/qos"),
     "ProctrackType": ("proctrack/cgroup", "proctrack/linuxproc"),
@@ -56,6 +59,7 @@ class Resolved:
     scheduler: dict[str, Any]
     nodes: Nodes
     partitions: Partitions
+    topology: Topology
     findings: Findings
     given: dict[str, Entry] = field(default_factory=dict)  # canonical key -> the entry that gave its value
 
@@ -80,6 +84,7 @@ def resolve(parsed: Parsed) -> Resolved:
         scheduler=default_params("SchedulerParameters"),
         nodes=Nodes(findings),
         partitions=Partitions(findings),
+        topology=Topology(findings),
         findings=findings,
     )
     takers = {
@@ -87,6 +92,8 @@ def resolve(parsed: Parsed) -> Resolved:
         "DownNodes": resolved.nodes.take_down,
         "PartitionName": resolved.partitions.take,
         "NodeSet": resolved.partitions.take_set,
+        "SwitchName": resolved.topology.take,
+        "BlockName": resolved.topology.take_block,
     }
     for entry in parsed.entries:
         head = _HEADS.get(entry.pairs[0][0].lower())
@@ -97,6 +104,7 @@ def resolve(parsed: Parsed) -> Resolved:
         else:
             for name, text in entry.pairs:
                 _setting(resolved, entry, name, text)
+    complete_gres(resolved.nodes, parsed.gres, resolved.settings["gres_types"], findings)
     _finish(resolved)
     return resolved
 
@@ -299,6 +307,12 @@ def _finish(resolved: Resolved) -> None:
     if resolved.scheduler["max_script_size"] and "MaxScriptSize" not in given:
         settings["max_script_bytes"] = resolved.scheduler["max_script_size"]
     settings.setdefault("may_claim_more", False)
+    if settings["topology_plugin"] in FLAT:
+        settings["topology_plugin"] = "topology/flat"
+    for key in ("Licenses", "BlockSizes"):
+        if key in given:
+            _checked(findings, given[key], key, settings)
+    resolved.topology.finish(resolved.nodes, settings["topology_plugin"], given.get("TopologyPlugin"))
     resolved.partitions.finish(resolved.nodes)
     _preemption(resolved)
     _priorities(resolved)
@@ -308,3 +322,14 @@ def _finish(resolved: Resolved) -> None:
                 "", 0, "DownNodes", f"DownNodes names node '{one_line(name)}', which no NodeName line describes"
             )
             break
+
+
+def _checked(findings: Findings, entry: Entry, key: str, settings: dict[str, Any]) -> None:
+    """Lists whose items have a form of their own."""
+    try:
+        if key == "Licenses":
+            parse_configured(settings["licenses"])
+        elif not all(text.isdigit() and 0 < int(text) < 1 << 20 for text in settings["block_sizes"]):
+            raise UsageError(f"BlockSizes={','.join(settings['block_sizes'])}: not whole numbers", hint="BlockSizes=18")
+    except UsageError as error:
+        findings.error(entry.file, entry.line, key, error.msg, hint=error.hint)

@@ -144,8 +144,9 @@ NODE_KEYS: tuple[Key, ...] = (
     Key(
         name="Gres",
         attr="gres",
-        status=Status.LATER,
-        doc="Generic resources of a node, such as gpu:a100:4.",
+        example="gpu:a100:4,nvme:1",
+        doc="Generic resources of a node as name[:type][:count], comma-separated: Gres=gpu:a100:4,nvme:1. GresTypes lists "
+        "the names. Lines of gres.conf may add types and must have at least as many units.",
     ),
     Key(
         name="State",
@@ -162,7 +163,7 @@ NODE_KEYS: tuple[Key, ...] = (
     Key(name="CPUSpecList", attr="cpu_spec_list", status=Status.LATER, doc="CPUs kept for the system, by number."),
     Key(name="CpuBind", status=Status.LATER, doc="How tasks are bound unless the job says it."),
     Key(name="RestrictedCoresPerGPU", status=Status.LATER, doc="Cores of each GPU that only its jobs may have."),
-    Key(name="Topology", status=Status.LATER, doc="Place of a node in the network."),
+    Key(name="Topology", status=Status.LATER, doc="Place of a node in the network; topology.conf gives it."),
     Key(name="TRESWeights", status=Status.IGNORED, doc="No plugin of Helix weighs nodes by TRES."),
 )
 
@@ -289,7 +290,6 @@ PARTITION_KEYS: tuple[Key, ...] = (
         attr="exclusive_user",
         kind=Kind.BOOL,
         default="NO",
-        status=Status.LATER,
         doc="Whether a node is given to the jobs of one user at a time.",
     ),
     Key(
@@ -412,8 +412,10 @@ PARTITION_KEYS: tuple[Key, ...] = (
     Key(
         name="TRESBillingWeights",
         attr="tres_billing_weights",
-        status=Status.LATER,
-        doc="What each resource costs, as CPU=1.0,Mem=0.25G.",
+        kind=Kind.WEIGHTS,
+        example="CPU=1.0,Mem=0.25G,GRES/gpu=2.0",
+        doc="What a job of the partition is charged for each of its TRES, a second; the sum is its billing TRES (see "
+        "MAX_TRES of PriorityFlags). Mem=0.25G is a quarter for each GiB. Without it, one for each CPU.",
     ),
     Key(
         name="ReqResv",

@@ -16,6 +16,7 @@ SECTIONS: tuple[tuple[str, str], ...] = (
     ("time", "Timers"),
     ("jobs", "Jobs and their limits"),
     ("sched", "Scheduling"),
+    ("priority", "Accounts, priorities and limits"),
     ("launch", "Launching"),
     ("mail", "Mail"),
     ("hooks", "Health checks and hooks"),
@@ -495,7 +496,8 @@ SETTINGS: tuple[Key, ...] = (
         default="priority/basic",
         section="sched",
         reloadable=False,
-        doc="Plugin that orders the queue. priority/basic is first come, first served, shifted by nice values.",
+        doc="Plugin that orders the queue. priority/basic is first come, first served, shifted by nice values; "
+        "priority/multifactor adds up the factors whose weights are set below.",
     ),
     Key(
         name="SelectType",

@@ -16,7 +16,7 @@ _BURST = "Burst buffers are not supported."
 _CRAY = "It concerned Cray or BlueGene systems."
 _FED = "Federations are not supported."
 _GONE = "Slurm itself has removed it."
-_GPU = "GPUs and other generic resources are not part of this version."
+_GPU = "Defaults for each GPU are not part of this version; jobs say --cpus-per-gpu and --mem-per-gpu."
 _HOOK = "Hooks are not part of this version."
 _JOBCOMP = "Job completion plugins are not part of this version."
 _MPI = "Steps with MPI are not part of this version."
@@ -26,13 +26,12 @@ _RESV = "Reservations are not part of this version."
 _SCRON = "scrontab is not part of this version."
 _STEP = "Interactive jobs and steps are not part of this version."
 _SYSLOG = "Helix logs to a file or to standard error, which the journal of systemd takes."
-_TOPO = "Network topology is not part of this version."
+_SWITCH = "Helix routes nothing through switches and gives out none of their resources."
 
 _LATER: dict[str, str] = {
     **dict.fromkeys(
         (
             "AccountingStorageBackupHost",
-            "AccountingStorageEnforce",
             "AccountingStorageExternalHost",
             "AccountingStorageHost",
             "AccountingStorageLoc",
@@ -69,7 +68,6 @@ _LATER: dict[str, str] = {
             "DefCPUPerGPU",
             "DefMemPerGPU",
             "GpuFreqDef",
-            "GresTypes",
         ),
         _GPU,
     ),
@@ -133,26 +131,8 @@ _LATER: dict[str, str] = {
     ),
     "PriorityParameters": "No built-in plugin has such parameters.",
     **dict.fromkeys(
-        (
-            "FairShareDampeningFactor",
-            "PriorityCalcPeriod",
-            "PriorityDecayHalfLife",
-            "PriorityFavorSmall",
-            "PriorityFlags",
-            "PriorityMaxAge",
-            "PriorityParameters",
-            "PrioritySiteFactorParameters",
-            "PrioritySiteFactorPlugin",
-            "PriorityUsageResetPeriod",
-            "PriorityWeightAge",
-            "PriorityWeightAssoc",
-            "PriorityWeightFairshare",
-            "PriorityWeightJobSize",
-            "PriorityWeightPartition",
-            "PriorityWeightQOS",
-            "PriorityWeightTRES",
-        ),
-        _PRIO,
+        ("PrioritySiteFactorParameters", "PrioritySiteFactorPlugin"),
+        "The site factor of a job is set with hctl update job ID SiteFactor=N.",
     ),
     "ResvOverRun": _RESV,
     "ScronParameters": _SCRON,
@@ -177,7 +157,7 @@ _LATER: dict[str, str] = {
         ),
         _STEP,
     ),
-    **dict.fromkeys(("RoutePlugin", "SwitchParameters", "SwitchType", "TopologyParam", "TopologyPlugin"), _TOPO),
+    **dict.fromkeys(("RoutePlugin", "SwitchParameters", "SwitchType"), _SWITCH),
     "AllowSpecResourcesUsage": "Specialised cores cannot be overridden by jobs in this version.",
     "CoreSpecPlugin": "Specialised cores are kept free without a plugin.",
     "DependencyParameters": "Dependencies follow sbatch(1); their options are not part of this version.",
@@ -186,7 +166,6 @@ _LATER: dict[str, str] = {
     "NamespaceType": "Job containers are not part of this version.",
     "NamespacePlugin": "Job containers are not part of this version.",
     "JobFileAppend": "Jobs choose with --open-mode; the default truncates.",
-    "Licenses": "Licences are not part of this version.",
     "LogTimeFormat": "Logs have ISO 8601 times with a zone.",
     "MaxBatchRequeue": "Launch failures in a row hold a job by a built-in limit.",
     "MaxJobId": "Ids have 64 bits and are never used again.",

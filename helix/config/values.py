@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from helix.config.key import Key, Kind
+from helix.config.tres import parse_weights
 from helix.errors import UsageError
 from helix.hostlist import parse_hostlist, split_hostlist
 from helix.quoting import one_line
@@ -208,6 +209,12 @@ def _sharing(key: Key, text: str) -> str:
     return text.upper()
 
 
+def _weights(key: Key, text: str) -> str:
+    del key
+    parse_weights(text)
+    return text
+
+
 def _plugin(key: Key, text: str) -> str:
     del key
     if not _PLUGIN.fullmatch(text):
@@ -235,6 +242,7 @@ _PARSERS: dict[Kind, Callable[[Key, str], Any]] = {
     Kind.HOSTLIST: _hostlist,
     Kind.SHARING: _sharing,
     Kind.PLUGIN: _plugin,
+    Kind.WEIGHTS: _weights,
 }
 _EMPTY_TUPLES = frozenset({Kind.LIST, Kind.CHOICES, Kind.HOSTS})
-_TEXTS = frozenset({Kind.TEXT, Kind.PATH, Kind.CHOICE, Kind.LEVEL, Kind.HOSTLIST, Kind.SHARING, Kind.PLUGIN})
+_TEXTS = frozenset({Kind.TEXT, Kind.PATH, Kind.CHOICE, Kind.LEVEL, Kind.HOSTLIST, Kind.SHARING, Kind.PLUGIN, Kind.WEIGHTS})

@@ -36,3 +36,4 @@ class PartitionRecord(Struct, omit_defaults=True, kw_only=True):
     grace_time_s: int = 0
     preempt_mode: list[str] = field(default_factory=list)  # words of PreemptMode; empty = the cluster's
     lln: bool = False
+    tres_billing_weights: str = ""  # see `helix.config.tres`
