@@ -22,6 +22,7 @@ from heapq import heappush
 
 from msgspec import Struct, field
 
+from helix.hostlist import format_hostlist
 from helix.indexset import IndexSet
 from helix.model.job import Claim, JobRecord, StoryEntry
 from helix.model.job_state import ACTIVE, JobState, Reason, is_legal
