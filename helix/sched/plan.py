@@ -1,7 +1,8 @@
-"""The result of planning: which jobs start where, and why the others wait.
+"""The result of planning: which jobs start where, when the others will, and why they wait.
 
 Owns `Plan`, which a planner returns and the commit point re-checks.  Starts are flat arrays, in the order decided;
-reasons are given only for jobs whose reason changed, so that 100,000 jobs behind one cost nothing.
+`Later` holds the starts to come; reasons are given only for jobs whose reason changed, so that 100,000 jobs behind one
+cost nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 from helix.model.job_state import Reason
 from helix.sched.explain import describe_wait
 from helix.sched.snapshot import REASONS, Snapshot
-from helix_native.arrays import PRIORITY, RESOURCES, STARTED, UNTESTED, Int8, Int32, Int64, PlanArrays
+from helix_native.ahead_arrays import LIMITED, AheadResult
+from helix_native.arrays import PRIORITY, RESOURCES, STARTED, UNTESTED, Flags, Int8, Int32, Int64, PlanArrays
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,44 @@ class PlannedStart:
     node_idx: Int32
     cpus: Int32
     mem: Int64
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Starts to come.  One is slot `slot[i]` on rows `row[ptr[i]:ptr[i + 1]]`; times are seconds after the snapshot."""
+
+    slot: Int32
+    entry_name: Int32
+    t_start: Int64
+    limit_s: Int64
+    protected: Flags  # promised; the others are predicted
+    ptr: Int32
+    row: Int32
+    cpus: Int32
+    mem: Int64
+    chunk: Int32
+
+    def only(self, keep: Flags) -> Later:
+        """Those with the flag."""
+        return self if bool(keep.all()) else self.in_order(np.flatnonzero(keep).astype(np.int32))
+
+    def in_order(self, at: Int32) -> Later:
+        """Those at these places, in this order."""
+        counts = np.diff(self.ptr)[at]
+        ptr = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        shares = np.repeat(self.ptr[:-1][at] - ptr[:-1], counts) + np.arange(int(ptr[-1]))
+        return Later(
+            slot=self.slot[at],
+            entry_name=self.entry_name[at],
+            t_start=self.t_start[at],
+            limit_s=self.limit_s[at],
+            protected=self.protected[at],
+            ptr=ptr,
+            row=self.row[shares],
+            cpus=self.cpus[shares],
+            mem=self.mem[shares],
+            chunk=self.chunk[shares],
+        )
 
 
 @dataclass(slots=True)
@@ -46,6 +86,14 @@ class Plan:
     reasons: dict[int, tuple[Reason, str]] = field(default_factory=dict)  # for exactly those: job id -> reason, text
     truncated: bool = False  # more may start: plan again at once
     counters: dict[str, int] = field(default_factory=dict)
+    start_limit: Int64 | None = None  # limit of each start, seconds (0 = unlimited); None = the job's own
+    row: Int32 | None = None  # parallel with `node`: the row, where that may be a reservation's clone of the node
+    chunk: Int32 | None = None  # parallel with `node`: for which part of the request, 0 = the first
+    backfilled: Flags | None = None  # starts that overtook a job that waits
+    later: Later | None = None  # None: the planner does not look ahead
+    expected: Int64 | None = None  # by slot: seconds until the start, NEVER = beyond the window
+    limited: dict[int, int] = field(default_factory=dict)  # job id -> the pool that keeps it waiting, where news
+    full: bool = True  # every job was given an expected start
 
     @property
     def starts(self) -> Iterator[PlannedStart]:
@@ -64,9 +112,90 @@ class Plan:
 def plan_of(snapshot: Snapshot, result: PlanArrays) -> Plan:
     """A `Plan` from what a kernel returned for `snapshot`."""
     entry = result.start_entry
-    queue, shapes = snapshot.queue, snapshot.shapes
     news = (result.code != snapshot.told) & (result.code != UNTESTED) & (result.code != STARTED)
     changed = np.flatnonzero(news).astype(np.int32)
+    return Plan(
+        t=snapshot.t,
+        revision=snapshot.revision,
+        partitions=snapshot.partitions,
+        start_job=snapshot.job_id[snapshot.queue.job[entry]],
+        start_part=snapshot.shapes.part[snapshot.queue.shape[entry]],
+        ptr=result.ptr,
+        node=result.node,
+        cpus=result.cpus,
+        mem=result.mem,
+        code=result.code,
+        changed=changed,
+        reasons=_reasons(snapshot, result, changed),
+        truncated=result.truncated,
+        counters={
+            "depth": snapshot.depth,
+            "tested": result.tested,
+            "planned": len(entry),
+            "blockers": len(result.block_entry),
+        },
+    )
+
+
+def plan_of_ahead(snapshot: Snapshot, result: AheadResult, *, full: bool) -> Plan:
+    """A `Plan` from what a kernel that looks ahead returned.  `full`: it predicted every job's start."""
+    starts = result.starts
+    entry, shares = result.start_entry[:starts], int(result.ptr[starts])
+    queue, rows = snapshot.queue, result.row[:shares]
+    limited = (result.code == LIMITED) & (result.pool != snapshot.told_pool)
+    news = (result.code != snapshot.told) & (result.code != UNTESTED) & (result.code != STARTED)
+    changed = np.flatnonzero(news | limited).astype(np.int32)
+    pools = {int(snapshot.job_id[j]): int(result.pool[j]) for j in changed[result.code[changed] == LIMITED].tolist()}
+    after = result.start_entry[starts:]
+    later = Later(
+        slot=queue.job[after],
+        entry_name=snapshot.entry_name[after],
+        t_start=result.t_start[starts:],
+        limit_s=result.limit_s[starts:],
+        protected=result.protected[starts:],
+        ptr=result.ptr[starts:] - shares,
+        row=result.row[shares:],
+        cpus=result.cpus[shares:],
+        mem=result.mem[shares:],
+        chunk=result.chunk[shares:],
+    )
+    return Plan(
+        t=snapshot.t,
+        revision=snapshot.revision,
+        partitions=snapshot.partitions,
+        start_job=snapshot.job_id[queue.job[entry]],
+        start_part=snapshot.shapes.part[queue.shape[entry]],
+        ptr=result.ptr[: starts + 1],
+        node=snapshot.rows.host[rows],
+        cpus=result.cpus[:shares],
+        mem=result.mem[:shares],
+        code=result.code,
+        changed=changed,
+        reasons=_reasons(snapshot, result, changed),
+        truncated=result.truncated,
+        counters={
+            "depth": snapshot.depth,
+            "tested": result.tested,
+            "planned": starts,
+            "blockers": len(result.block_entry),
+            "backfilled": int(result.backfilled[:starts].sum()),
+            "protected": int(later.protected.sum()),
+            "predicted": int((~later.protected).sum()),
+        },
+        start_limit=result.limit_s[:starts],
+        row=rows,
+        chunk=result.chunk[:shares],
+        backfilled=result.backfilled[:starts],
+        later=later,
+        expected=result.expected,
+        limited=pools,
+        full=full,
+    )
+
+
+def _reasons(snapshot: Snapshot, result: PlanArrays | AheadResult, changed: Int32) -> dict[int, tuple[Reason, str]]:
+    """Reason and words of the slots in `changed`, by job id; the words of a LIMITED job are its pool's."""
+    queue, shapes = snapshot.queue, snapshot.shapes
     ids = snapshot.job_id[changed].tolist()
     codes = result.code[changed].tolist()
     plain = {code: (reason, "") for code, reason in REASONS.items()}
@@ -83,27 +212,7 @@ def plan_of(snapshot: Snapshot, result: PlanArrays) -> Plan:
                 result.block_only[place].tolist(),
             )
             reasons[job_id] = (reasons[job_id][0], words)
-    return Plan(
-        t=snapshot.t,
-        revision=snapshot.revision,
-        partitions=snapshot.partitions,
-        start_job=snapshot.job_id[queue.job[entry]],
-        start_part=shapes.part[queue.shape[entry]],
-        ptr=result.ptr,
-        node=result.node,
-        cpus=result.cpus,
-        mem=result.mem,
-        code=result.code,
-        changed=changed,
-        reasons=reasons,
-        truncated=result.truncated,
-        counters={
-            "depth": snapshot.depth,
-            "tested": result.tested,
-            "planned": len(entry),
-            "blockers": len(result.block_entry),
-        },
-    )
+    return reasons
 
 
 def plan_from_starts(snapshot: Snapshot, starts: Sequence[PlannedStart]) -> Plan:

@@ -9,6 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from helix.model.job_state import Reason
+from helix_native.ahead_arrays import (
+    LIMITED,
+    AheadTables,
+    JobArrays,
+    KeptArrays,
+    NeedArrays,
+    PoolArrays,
+    RowArrays,
+    SpanArrays,
+)
 from helix_native.arrays import (
     BAD,
     DOWN,
@@ -22,6 +32,7 @@ from helix_native.arrays import (
     UNAVAILABLE,
     UNTESTED,
     Int8,
+    Int32,
     Int64,
     NodeArrays,
     QueueArrays,
@@ -42,6 +53,7 @@ REASONS: dict[int, Reason] = {
     PRIORITY: Reason.PRIORITY,
     RESOURCES: Reason.RESOURCES,
     STARTED: Reason.NONE,
+    LIMITED: Reason.NONE,  # the pool has the words
 }
 #: the other way, for what a record shows when it enters the queue
 CODES: dict[Reason, int] = {reason: code for code, reason in REASONS.items() if reason is not Reason.NONE}
@@ -49,7 +61,8 @@ CODES: dict[Reason, int] = {reason: code for code, reason in REASONS.items() if 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Indexes: nodes by `NodeRecord.index`, partitions by `partitions`, jobs by slot."""
+    """Indexes: nodes by `NodeRecord.index`, partitions by `partitions`, jobs by slot.  Names of entries and generations
+    of slots tell, at a later time, whether an entry or a slot is still the same job's."""
 
     t: float  # when it was taken, epoch seconds
     revision: int  # counts snapshots
@@ -60,6 +73,17 @@ class Snapshot:
     partitions: tuple[str, ...]
     job_id: Int64  # by slot; 0 = slot not in use
     told: Int8  # by slot: the code last reported
+    told_pool: Int32  # by slot: the pool, where that code was LIMITED
+    rows: RowArrays
+    needs: NeedArrays
+    extra: AheadTables
+    jobs: JobArrays
+    pools: PoolArrays
+    spans: SpanArrays
+    kept: KeptArrays | None  # what the next plan must go by
+    estimate_s: Int64  # by slot: how long the job will probably run, 0 = unknown
+    generation: Int64  # by slot
+    entry_name: Int32  # by entry
 
     @property
     def depth(self) -> int:

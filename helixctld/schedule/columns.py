@@ -1,7 +1,8 @@
 """The planner's view of the state, kept incrementally: `update` takes what changed, `freeze` gives a snapshot.
 
-Owns the draining of `State.dirty_*` (one Columns a state).  Invariant: after `update` the queue holds exactly the
-jobs of `state.schedulable` that have a partition, each with the spec, priority and count it has now.
+Owns the draining of `State.dirty_*` (one Columns a state).  Invariants after `update`: the queue holds exactly the
+jobs of `state.schedulable` that have a partition, each with the spec, priority and count it has now; the spans and
+the pools hold exactly the jobs of `state.active`.
 """
 
 from __future__ import annotations
@@ -14,24 +15,39 @@ from helix.sched.options import SchedOptions
 from helix.sched.request import normalise, shape_key, time_limit_s
 from helix.sched.snapshot import CODES, Snapshot
 from helixctld.core.state import State
+from helixctld.schedule.kept import KeptReservations
 from helixctld.schedule.node_columns import NodeColumns
+from helixctld.schedule.pool_columns import PoolColumns
 from helixctld.schedule.queue_columns import Entry, QueueColumns
+from helixctld.schedule.row_columns import RowColumns
 from helixctld.schedule.shape_columns import MakeRequest, ShapeColumns
+from helixctld.schedule.sources import Sources
+from helixctld.schedule.span_columns import SpanColumns
 
 
 class Columns:
-    """Nodes, shapes and queue."""
+    """Nodes and rows, shapes, queue, pools, and what running jobs take."""
 
-    def __init__(self, options: SchedOptions | None = None, make_request: MakeRequest = normalise) -> None:
+    def __init__(
+        self,
+        options: SchedOptions | None = None,
+        make_request: MakeRequest = normalise,
+        sources: Sources | None = None,
+    ) -> None:
+        self.sources = sources or Sources()
         self.nodes = NodeColumns()
-        self.shapes = ShapeColumns(self.nodes, options or SchedOptions(), make_request)
+        self.rows = RowColumns(self.nodes, self.sources)
+        self.shapes = ShapeColumns(self.nodes, self.rows, self.sources, options or SchedOptions(), make_request)
         self.queue = QueueColumns()
+        self.pools = PoolColumns(self.sources)
+        self.spans = SpanColumns(self.rows, self.sources)
         self.revision = 0
         self.peeking = False
         self._loaded = False
         self._static_seen = -1
         self._partition_marks: list[tuple[object, ...]] = []
         self._reloads = 0
+        self._kinds: tuple[str, ...] = ()
 
     @property
     def cluster_version(self) -> tuple[int, int]:
@@ -48,46 +64,78 @@ class Columns:
         self.update_cluster(state)
         if not self._loaded:
             self._loaded = True
-            changed = set(state.schedulable)
-        else:
-            changed = state.dirty_jobs
-        for job_id in changed:
+            state.dirty_active.update(state.active)
+            state.dirty_jobs.update(state.schedulable)
+        if self.pools.is_stale() or self.pools.is_sparse(len(self.queue)):
+            self.pools.reload(state)
+            state.dirty_active.update(state.active)
+            state.dirty_jobs.update(self.queue.slot_of)
+        self._take_running(state)
+        for job_id in state.dirty_jobs:
             self._take_job(state, job_id)
         state.dirty_jobs.clear()
+
+    def take_running(self, state: State) -> None:
+        """Take what changed of running jobs only, so that the pools are the state's; the queue stays as it is."""
+        if not self.pools.is_stale() and not self.nodes.is_stale(state):
+            self._take_running(state)
 
     def peek(self, state: State) -> None:
         """Take nodes and partitions without draining anything: for columns that only answer questions, once."""
         self.peeking = True
         self.nodes.reload(state)
+        self.rows.reload(state)
         self.shapes.reload_partitions(state)
 
-    def freeze(self, now: float) -> Snapshot:
-        """The snapshot of this moment."""
+    def freeze(self, now: float, kept: KeptReservations | None = None) -> Snapshot:
+        """The snapshot of this moment.  `now`: epoch seconds; `kept`: reservations of an earlier pass to go by."""
         self.revision += 1
         queue, ids, told = self.queue.freeze()
+        count = len(ids)
         shapes, tables = self.shapes.freeze()
+        nodes, rows = self.rows.freeze(self.nodes.freeze(), now)
+        needs, extra = self.shapes.freeze_needs(rows.host)
+        pools, pool, amount = self.pools.freeze()
+        jobs, places = self.queue.freeze_ahead(now, pool, amount)
+        spans = self.spans.freeze(now, tables.part_room)
         return Snapshot(
             t=now,
             revision=self.revision,
-            nodes=self.nodes.freeze(),
+            nodes=nodes,
             shapes=shapes,
             tables=tables,
             queue=queue,
             partitions=self.shapes.names,
             job_id=ids,
             told=told,
+            told_pool=self.queue.told_pool[:count].copy(),
+            rows=rows,
+            needs=needs,
+            extra=extra,
+            jobs=jobs,
+            pools=pools,
+            spans=spans,
+            kept=None if kept is None else kept.freeze(now, places, self.queue),
+            estimate_s=self.queue.estimates(),
+            generation=places.generation,
+            entry_name=places.entry,
         )
 
     def update_cluster(self, state: State) -> None:
         """Take changes of nodes and partitions; may be called at any time, also while a pass is under way."""
         if self.peeking:
             return
-        stale = self.nodes.is_stale(state)
+        stale = self.nodes.is_stale(state) or self._kinds != self.sources.gres.kinds
         if stale:
+            self._kinds = self.sources.gres.kinds
             self.nodes.reload(state)
+            self.rows.reload(state)
+            self.spans.reload()
+            state.dirty_active.update(state.active)
         elif state.dirty_nodes:
             names = list(state.dirty_nodes)
             self.nodes.update(state, names)
+            self.rows.update(state, names)
             self.shapes.update_room(state, names)
         state.dirty_nodes.clear()
         moved = False
@@ -102,6 +150,8 @@ class Columns:
             for job_id in list(self.queue.slot_of):
                 self._remove(job_id)
             state.dirty_jobs.update(state.schedulable)
+        if moved:
+            state.dirty_active.update(state.active)
         if moved or stale:
             self._reloads += 1
             self.shapes.reload_partitions(state)
@@ -115,6 +165,17 @@ class Columns:
         shapes, _ = self.shapes.freeze()
         return self.queue.ahead_of(job_id, shapes.part, self.shapes.index[partition], gone)
 
+    def _take_running(self, state: State) -> None:
+        for job_id in state.dirty_active:
+            job = state.jobs.get(job_id)
+            if job is not None and job.is_active:
+                part = self.shapes.index.get(job.partition, -1)
+                self.spans.take(state, job, part, self.pools.take_running(state, job))
+            else:
+                self.pools.drop_running(job_id)
+                self.spans.drop(job_id)
+        state.dirty_active.clear()
+
     def _take_job(self, state: State, job_id: int) -> None:
         job = state.jobs.get(job_id)
         if job is None or job_id not in state.schedulable:
@@ -124,6 +185,8 @@ class Columns:
         count = 1 if job.pending is None else state.tasks_startable(job)
         if self.queue.same(job_id, job.spec, job.priority, len(job.excluded_nodes)):
             self.queue.set_count(job_id, count, CODES.get(job.reason, 0))
+            if self.sources.pools:
+                self.queue.set_pools(job_id, *self.pools.wanted(state, job))
             return
         if job_id in self.queue.slot_of:
             self._remove(job_id)
@@ -132,15 +195,21 @@ class Columns:
     def _add(self, state: State, job: JobRecord, count: int) -> None:
         spec = job.spec
         key = shape_key(spec, job.excluded_nodes)
-        entries = []
-        for position, name in enumerate(spec.partitions or [state.default_partition]):
+        entries: list[Entry] = []
+        shapes: list[int] = []
+        for name in spec.partitions or [state.default_partition]:
             index = self.shapes.index.get(name)
             if index is None:
                 continue
             partition = self.shapes.partitions[index]
             row = self.shapes.acquire(state, name, key, spec, job.excluded_nodes)
-            entries.append(Entry(partition.priority_tier, position, row, time_limit_s(spec, partition)))
-        self.queue.add(job, count, CODES.get(job.reason, 0), entries)
+            shapes.append(row)
+            limit_s = time_limit_s(spec, partition)
+            for head in self.shapes.heads(row):
+                entries.append(Entry(partition.priority_tier, len(entries), head, limit_s))
+        self.queue.add(job, count, CODES.get(job.reason, 0), entries, shapes)
+        if self.sources.pools:
+            self.queue.set_pools(job.job_id, *self.pools.wanted(state, job))
 
     def _remove(self, job_id: int) -> None:
         for row in self.queue.remove(job_id):

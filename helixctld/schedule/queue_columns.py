@@ -9,12 +9,15 @@ if it changed (100,000 entries: about 2 ms).
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from helix.model.job import JobRecord, JobSpec
+from helix_native.ahead_arrays import NEVER, JobArrays
 from helix_native.arrays import Int8, Int32, Int64, QueueArrays
 
 _LAST_TASK = 1 << 40  #: an array's own record comes after its tasks
@@ -23,12 +26,19 @@ _TIER_SHIFT = 34  #: priorities are below 2**32 (clamped to 2**33), tiers below 
 
 @dataclass(slots=True)
 class Entry:
-    """A job in one partition."""
+    """A job in one partition, in one of the ways in which it can be served."""
 
     tier: int
-    position: int
+    position: int  # order among the job's own
     shape: int
     limit_s: int
+
+
+class Places(NamedTuple):
+    """What is behind the indexes of a frozen queue; names stay the same from pass to pass while a job waits."""
+
+    entry: Int32  # [E] name of each entry
+    generation: Int64  # [J] counts the jobs that had the slot
 
 
 @dataclass(slots=True)
@@ -38,6 +48,21 @@ class _Slot:
     excluded: int  # how many nodes it avoids; they are only ever added
     entries: list[int]
     shapes: list[int]
+
+
+#: columns by slot that a planner that looks ahead needs; times in epoch seconds, 0 = none
+_AHEAD = (
+    "told_pool",
+    "_generation",
+    "_estimate",
+    "_limit",
+    "_limit_min",
+    "_deadline",
+    "_begin",
+    "_eligible",
+    "_pool_at",
+    "_pool_n",
+)
 
 
 class QueueColumns:
@@ -50,6 +75,16 @@ class QueueColumns:
         self._job_id = np.zeros(64, np.int64)
         self._count = np.zeros(64, np.int32)
         self.told = np.zeros(64, np.int8)
+        self.told_pool = np.full(64, -1, np.int32)
+        self._generation = np.zeros(64, np.int64)
+        self._estimate = np.zeros(64, np.int64)
+        self._limit = np.zeros(64, np.int64)
+        self._limit_min = np.zeros(64, np.int64)
+        self._deadline = np.zeros(64, np.float64)
+        self._begin = np.zeros(64, np.float64)
+        self._eligible = np.zeros(64, np.float64)
+        self._pool_at = np.zeros(64, np.int32)
+        self._pool_n = np.zeros(64, np.int32)
         self._entries = 0
         self._free_entries: list[int] = []
         self._e_key = np.zeros(64, np.int64)
@@ -94,8 +129,8 @@ class QueueColumns:
             self._count[slot] = count
             self._frozen = None if self._frozen is None else self._frozen._replace(starts=self._count_copy())
 
-    def add(self, job: JobRecord, count: int, told: int, entries: list[Entry]) -> None:
-        """Put a job into the queue; it must not be there."""
+    def add(self, job: JobRecord, count: int, told: int, entries: list[Entry], shapes: list[int]) -> None:
+        """Put a job into the queue; it must not be there.  `shapes`: what `remove` gives back."""
         job_id, priority = job.job_id, job.priority
         slot = self._free_slots.pop() if self._free_slots else self._grow_slots()
         self.slot_of[job_id] = slot
@@ -111,8 +146,47 @@ class QueueColumns:
             self._alive[e] = True
             ids.append(e)
         self._new.extend(ids)
-        self._slots[slot] = _Slot(job.spec, priority, len(job.excluded_nodes), ids, [e.shape for e in entries])
+        self._generation[slot] += 1
+        spec = job.spec
+        self._limit_min[slot], self._deadline[slot], self._begin[slot] = spec.time_min_s, spec.t_deadline, spec.t_begin
+        self._eligible[slot] = job.t_eligible or job.t_submit
+        self._pool_at[slot] = self._pool_n[slot] = self._estimate[slot] = 0
+        self._limit[slot] = min((entry.limit_s or NEVER for entry in entries), default=NEVER)
+        self.told_pool[slot] = -1
+        self._slots[slot] = _Slot(spec, priority, len(job.excluded_nodes), ids, shapes)
         self._frozen = self._ids = None
+
+    def set_pools(self, job_id: int, at: int, count: int) -> None:
+        """Where the list of pools of a job is (`PoolColumns.wanted`)."""
+        slot = self.slot_of[job_id]
+        self._pool_at[slot], self._pool_n[slot] = at, count
+
+    def set_estimate(self, job_id: int, run_s: int) -> None:
+        """How long the job will probably run, seconds; 0 = unknown."""
+        self._estimate[self.slot_of[job_id]] = run_s
+
+    def estimates(self) -> Int64:
+        """By slot.  [J]"""
+        return self._estimate[: max(1, len(self._slots))].copy()
+
+    def set_priorities(self, priorities: Mapping[int, int]) -> None:
+        """Take new priorities (by job id) of jobs in the queue; one sort for all of them."""
+        changed: list[int] = []
+        for job_id, priority in priorities.items():
+            slot = self.slot_of.get(job_id)
+            held = self._slots[slot] if slot is not None else None
+            if held is None or held.priority == priority:
+                continue
+            for e in held.entries:
+                self._e_key[e] += min(held.priority, 1 << 33) - min(priority, 1 << 33)
+            held.priority = priority
+            changed.extend(held.entries)
+        if changed:
+            again = set(changed)
+            self._new = [*(e for e in self._new if e not in again), *changed]
+            self._order = self._order[~np.isin(self._order, changed)]
+            self._order_key = self._e_key[self._order]
+            self._frozen = None
 
     def remove(self, job_id: int) -> list[int]:
         """Take a job out; the shapes it no longer needs ([] if it was not there)."""
@@ -142,6 +216,31 @@ class QueueColumns:
         if self._ids is None:
             self._ids = self._job_id[: max(1, len(self._slots))].copy()
         return self._frozen, self._ids, self.told[: max(1, len(self._slots))].copy()
+
+    def freeze_ahead(self, now: float, pool: Int32, amount: Int64) -> tuple[JobArrays, Places]:
+        """What goes with the queue of `freeze`, with times from `now` (epoch seconds) on.  `pool`, `amount`: the lists
+        that `set_pools` points into."""
+        count = max(1, len(self._slots))
+        deadline, begin = self._deadline[:count], self._begin[:count]
+        return JobArrays(
+            limit_min_s=self._limit_min[:count].copy(),
+            t_deadline=np.where(deadline > 0, np.floor(deadline - now), NEVER).astype(np.int64),
+            t_begin=np.ceil(np.maximum(begin - now, 0)).astype(np.int64),
+            waited_s=np.maximum(now - self._eligible[:count], 0).astype(np.int64),
+            order=self._limit[:count].copy(),
+            pool_at=self._pool_at[:count].copy(),
+            pool_n=self._pool_n[:count].copy(),
+            pool=pool,
+            amount=amount,
+        ), Places(self._order, self._generation[:count].copy())
+
+    def present(self, slots: Int32, generations: Int64) -> NDArray[np.bool_]:
+        """Which of these jobs are still the ones that had the slots."""
+        inside = slots < len(self._slots)
+        good = np.zeros(len(slots), np.bool_)
+        at = slots[inside]
+        good[inside] = (self._generation[at] == generations[inside]) & (self._job_id[at] > 0)
+        return good
 
     def ahead_of(self, job_id: int, shapes_part: Int32, part: int, gone: Collection[int]) -> int:
         """How many jobs come before this one in partition `part` (a shape's partition is `shapes_part[shape]`).
@@ -200,9 +299,9 @@ class QueueColumns:
         slot = len(self._slots)
         self._slots.append(None)
         if slot >= len(self._job_id):
-            self._job_id, self._count, self.told = (
-                np.concatenate([column, np.zeros_like(column)]) for column in (self._job_id, self._count, self.told)
-            )
+            for name in ("_job_id", "_count", "told", *_AHEAD):
+                column = getattr(self, name)
+                setattr(self, name, np.concatenate([column, np.zeros_like(column)]))
         return slot
 
     def _grow_entries(self) -> int:

@@ -1,8 +1,9 @@
 """Partitions, eligibility and distinct requests as columns.
 
 A shape is what a job asks in one partition; jobs that ask the same share its row, so that a pass looks at nodes once
-for all of them.  Eligibility (partition members less excluded nodes, features met) is a row of bits shared by all
-shapes with equal terms.  Rows are counted and reused.
+for all of them.  A request that can be served in several ways, or in several parts that start together, has a row for
+each: the first is its head, which is counted; `heads` gives the first row of each way.  Eligibility (partition members
+less excluded nodes, features met) is a row of bits shared by all shapes with equal terms.  Rows are counted and reused.
 """
 
 from __future__ import annotations
@@ -14,12 +15,26 @@ import numpy as np
 from helix.errors import UsageError
 from helix.model.job import JobSpec
 from helix.model.partition import PartitionRecord
-from helix.sched.features import Constraint
 from helix.sched.options import SchedOptions
 from helix.sched.request import Request, shape_key
-from helix_native.arrays import BAD, DOWN, INACTIVE, NODE_LIMIT, Bits, ShapeArrays, TableArrays, empty_shapes, pack_bits
+from helix_native.ahead_arrays import AheadTables, NeedArrays
+from helix_native.arrays import (
+    BAD,
+    DOWN,
+    INACTIVE,
+    NODE_LIMIT,
+    Bits,
+    Int32,
+    ShapeArrays,
+    TableArrays,
+    empty_shapes,
+    pack_bits,
+)
 from helixctld.core.state import State
+from helixctld.schedule.need_columns import NeedColumns
 from helixctld.schedule.node_columns import NodeColumns
+from helixctld.schedule.row_columns import RowColumns
+from helixctld.schedule.sources import Sources
 
 MakeRequest = Callable[[JobSpec, PartitionRecord, SchedOptions], Request]
 _GATES = {"DOWN": DOWN, "INACTIVE": INACTIVE}
@@ -29,8 +44,12 @@ _ELIG_SPARE = 8
 class ShapeColumns:
     """`version` rises when a row or a partition changes."""
 
-    def __init__(self, nodes: NodeColumns, options: SchedOptions, make_request: MakeRequest) -> None:
+    def __init__(
+        self, nodes: NodeColumns, rows: RowColumns, sources: Sources, options: SchedOptions, make_request: MakeRequest
+    ) -> None:
         self.nodes = nodes
+        self.rows = rows
+        self.needs = NeedColumns(nodes, sources)
         self.options = options
         self.make_request = make_request
         self.partitions: list[PartitionRecord] = []
@@ -43,6 +62,8 @@ class ShapeColumns:
         self._samples: list[tuple[JobSpec, list[str]]] = []
         self._free: list[int] = []
         self._must: list[list[int]] = []
+        self._ways: dict[int, list[list[int]]] = {}  # head -> rows of each way; only where there is more than the head
+        self._head: dict[int, int] = {}  # any other row of those -> its head
         self._work = empty_shapes(0)
         self._part_bits = np.zeros((0, 0), np.uint8)
         self._room = np.zeros((0, 0), np.int32)
@@ -52,13 +73,14 @@ class ShapeColumns:
         self._elig: list[Bits] = []
         self._must_flat = np.zeros(0, np.int32)
         self._frozen_shapes: ShapeArrays | None = None
+        self._frozen_needs: NeedArrays | None = None
         self._frozen_tables: TableArrays | None = None
 
     # ---- partitions ----------------------------------------------------------------------------------------------
 
     def reload_partitions(self, state: State) -> None:
         """Take partitions and memberships afresh; every shape is normalised again."""
-        count = len(self.nodes)
+        count, hosts = self.rows.count, self.rows.hosts
         self.partitions = list(state.partitions.values())
         self.names = tuple(p.name for p in self.partitions)
         self.index = {name: i for i, name in enumerate(self.names)}
@@ -66,10 +88,10 @@ class ShapeColumns:
         self._room_parts = [i for i, p in enumerate(self.partitions) if p.max_cpus_per_node > 0]
         self._part_room = [-1] * len(self.partitions)
         for i, partition in enumerate(self.partitions):
-            members = np.zeros(count, np.bool_)
+            members = np.zeros(len(self.nodes), np.bool_)
             members[self.nodes.indexes(state, partition.nodes)] = True
-            self._part_bits[i] = pack_bits(members)
-        self._room = np.zeros((len(self._room_parts), count), np.int32)
+            self._part_bits[i] = pack_bits(members[hosts])
+        self._room = np.zeros((len(self._room_parts), len(self.nodes)), np.int32)
         for row, i in enumerate(self._room_parts):
             self._part_room[i] = row
         self.update_room(state, self.nodes.names)
@@ -98,8 +120,9 @@ class ShapeColumns:
         """Normalise every row again, after a change of partitions or of what nodes are."""
         self._elig_rows.clear()
         self._elig.clear()
+        self.needs.renew()
         for row, key in enumerate(self._keys):
-            if self._refs[row] and key[0] in self.index:
+            if self._refs[row] and row not in self._head and key[0] in self.index:
                 self._fill(row, state)
         self._frozen_shapes = self._frozen_tables = None
 
@@ -112,66 +135,111 @@ class ShapeColumns:
         if row is not None:
             self._refs[row] += 1
             return row
-        if self._free:
-            row = self._free.pop()
-            self._keys[row], self._refs[row], self._samples[row] = full, 1, (spec, list(excluded))
-        else:
-            row = len(self._keys)
-            self._keys.append(full)
-            self._refs.append(1)
-            self._samples.append((spec, list(excluded)))
-            self.requests.append(None)
-            self._must.append([])
-            if row >= len(self._work.part):
-                grown = empty_shapes(max(64, 2 * row))
-                for name, old in self._work._asdict().items():
-                    getattr(grown, name)[: len(old)] = old
-                self._work = grown
+        row = self._new_row(full, spec, excluded)
         self._rows[full] = row
         self._fill(row, state)
         self._frozen_shapes = self._frozen_tables = None
         return row
+
+    def _new_row(self, key: tuple[str, Hashable], spec: JobSpec, excluded: list[str]) -> int:
+        if self._free:
+            row = self._free.pop()
+            self._keys[row], self._refs[row], self._samples[row] = key, 1, (spec, list(excluded))
+            self._work.elig[row] = 0  # what it was may be gone
+            return row
+        row = len(self._keys)
+        self._keys.append(key)
+        self._refs.append(1)
+        self._samples.append((spec, list(excluded)))
+        self.requests.append(None)
+        self._must.append([])
+        if row >= len(self._work.part):
+            grown = empty_shapes(max(64, 2 * row))
+            for name, old in self._work._asdict().items():
+                getattr(grown, name)[: len(old)] = old
+            self._work = grown
+        return row
+
+    def heads(self, row: int) -> list[int]:
+        """The first row of each way in which the request at head `row` can be served."""
+        return [way[0] for way in self._ways[row]] if row in self._ways else [row]
+
+    def parts(self, row: int) -> list[int]:
+        """All rows that start together with the first row of a way, itself first."""
+        ways = self._ways.get(self._head.get(row, row), [])
+        return next((way for way in ways if way[0] == row), [row])
 
     def release(self, row: int) -> None:
         """One job fewer asks for this."""
         self._refs[row] -= 1
         if self._refs[row] == 0:
             del self._rows[self._keys[row]]
-            self.requests[row] = None
-            self._must[row] = []
-            self._free.append(row)
+            self._free_row(row)
+            for way in self._ways.pop(row, []):
+                for other in way:
+                    if self._head.pop(other, None) is not None:
+                        self._refs[other] = 0
+                        self._free_row(other)
+
+    def _free_row(self, row: int) -> None:
+        self.requests[row] = None
+        self._must[row] = []
+        self._free.append(row)
 
     def row_of(self, state: State, spec: JobSpec, excluded: list[str], partition: str) -> int:
         """A row for asking only: acquire, and leave it to the caller to release."""
         return self.acquire(state, partition, shape_key(spec, excluded), spec, excluded)
 
     def _fill(self, row: int, state: State) -> None:
-        work = self._work
+        """Read the request of head `row` again, and fill all its rows."""
         partition = self.partitions[self.index[self._keys[row][0]]]
         spec, excluded = self._samples[row]
-        work.part[row] = self.index[partition.name]
-        self._must[row] = []
         try:
             request = self.make_request(spec, partition, self.options)
         except UsageError:  # refused at submit; only a change of the cluster since can bring it here
-            self.requests[row] = None
-            work.gate[row] = BAD
-            work.elig[row] = self._elig_row(state, work.part[row], (), ())
+            for at in (row, *(other for other, head in self._head.items() if head == row)):
+                self._work.part[at], self._work.gate[at] = self.index[partition.name], BAD
+                self._work.elig[at] = self._elig_row(state, self._work.part[at], Request())
+                self.requests[at], self._must[at] = None, []
+                self.needs.fill(at, None, -1)
             return
+        chains = request.chains
+        for chain, way in zip(chains, self._rows_for(row, [len(chain) for chain in chains]), strict=True):
+            for place, (part, at) in enumerate(zip(chain, way, strict=True)):
+                self._write(at, state, partition, part, excluded)
+                self.needs.fill(at, part, way[place + 1] if place + 1 < len(way) else -1)
+        self.requests[row] = request
+
+    def _rows_for(self, row: int, lengths: list[int]) -> list[list[int]]:
+        """The rows of each way of the request at head `row`; they stay the same while the request does."""
+        if lengths == [1]:
+            return [[row]]
+        ways = self._ways.get(row)
+        if ways is None or [len(way) for way in ways] != lengths:
+            key, (spec, excluded) = self._keys[row], self._samples[row]
+            ways = [[self._new_row(key, spec, excluded) for _ in range(length)] for length in lengths[1:]]
+            first = [row, *(self._new_row(key, spec, excluded) for _ in range(lengths[0] - 1))]
+            ways.insert(0, first)
+            self._ways[row] = ways
+            self._head.update((other, row) for way in ways for other in way if other != row)
+        return ways
+
+    def _write(self, row: int, state: State, partition: PartitionRecord, request: Request, excluded: list[str]) -> None:
+        work = self._work
+        work.part[row] = self.index[partition.name]
         self.requests[row] = request
         gate = {"nodes": NODE_LIMIT, "memory": BAD}.get(request.limit, 0)
         must = self.nodes.indexes(state, request.must)
         if len(must) != len(request.must):
             gate = gate or BAD
         self._must[row] = must
-        exclude = request.exclude
+        elig = self._elig_row(state, work.part[row], request)
         if excluded:  # where launching failed: avoided unless that leaves too few nodes
-            wider = tuple(dict.fromkeys((*exclude, *excluded)))
-            elig = self._elig_row(state, work.part[row], request.constraint, wider)
-            left = int(np.bitwise_count(self._elig[elig]).sum())
+            wider = self._elig_row(state, work.part[row], request, tuple(excluded))
+            left = int(np.bitwise_count(self._elig[wider]).sum())
             if left >= request.nodes_lo and not set(excluded) & set(request.must):
-                exclude = wider
-        work.elig[row] = self._elig_row(state, work.part[row], request.constraint, exclude)
+                elig = wider
+        work.elig[row] = elig
         work.gate[row] = gate
         work.nodes_lo[row], work.nodes_hi[row] = request.nodes_lo, request.nodes_hi
         work.grow[row], work.spread[row] = request.grow, request.spread
@@ -186,14 +254,15 @@ class ShapeColumns:
         work.mem_floor[row], work.tmp[row] = request.mem_floor_mib, request.tmp_mib
         work.exclusive[row] = request.exclusive
 
-    def _elig_row(self, state: State, part: int, constraint: Constraint, exclude: tuple[str, ...]) -> int:
-        key = (int(part), constraint, exclude)
+    def _elig_row(self, state: State, part: int, request: Request, avoid: tuple[str, ...] = ()) -> int:
+        key = (int(part), request.constraint, request.exclude, request.reservation, avoid)
         row = self._elig_rows.get(key)
         if row is None:
             if len(self._elig) > _ELIG_SPARE + 2 * len(self._keys):
                 self._drop_unused_elig()
-            allowed = self.nodes.meeting(constraint)
-            allowed[self.nodes.indexes(state, exclude)] = False
+            allowed = self.nodes.meeting(request.constraint)
+            allowed[self.nodes.indexes(state, (*request.exclude, *avoid))] = False
+            allowed = allowed[self.rows.hosts] & self.rows.inside(request.reservation)
             row = self._elig_rows[key] = len(self._elig)
             self._elig.append(pack_bits(allowed) & self._part_bits[part])
             self._frozen_tables = None
@@ -225,17 +294,24 @@ class ShapeColumns:
                 flat.extend(must)
             self._must_flat = np.array(flat, np.int32)
             self._frozen_shapes = ShapeArrays._make(column[:count].copy() for column in self._work)
+            self._frozen_needs = self.needs.freeze(count)
             self._frozen_tables = None
         if self._frozen_tables is None:
-            width = (len(self.nodes) + 7) // 8
+            width = (self.rows.count + 7) // 8
             self._frozen_tables = TableArrays(
                 elig=np.stack(self._elig) if self._elig else np.zeros((1, width), np.uint8),
                 part=self._part_bits,
                 part_gate=np.array([_GATES.get(p.state.upper(), 0) for p in self.partitions], np.int8),
                 part_time=np.array([p.max_time_s for p in self.partitions], np.int64),
                 part_room=np.array(self._part_room, np.int32),
-                room=self._room.copy(),
+                room=self._room[:, self.rows.hosts],
                 room_cap=np.array([self.partitions[i].max_cpus_per_node for i in self._room_parts], np.int32),
                 must=self._must_flat,
             )
         return self._frozen_shapes, self._frozen_tables
+
+    def freeze_needs(self, hosts: Int32) -> tuple[NeedArrays, AheadTables]:
+        """What goes with the shapes of `freeze`, for rows on these nodes."""
+        self.freeze()
+        assert self._frozen_needs is not None
+        return self._frozen_needs, self.needs.freeze_scores(hosts)

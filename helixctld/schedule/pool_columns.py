@@ -1,0 +1,128 @@
+"""Pools as columns: licences and limits, what waiting jobs would take of them, and what running jobs hold.
+
+Equal lists of (pool, amount) are kept once, so that 100,000 jobs of one user cost one.  Cost: what the sources cost
+a changed job, and a freeze copies what changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from helix.model.job import Allocation, JobRecord
+from helix.model.job_state import Reason
+from helix_native.ahead_arrays import PoolArrays
+from helix_native.arrays import Int32, Int64
+from helixctld.core.state import State
+from helixctld.schedule.sources import PoolKey, PoolSource, Sources
+
+Amounts = tuple[tuple[int, int], ...]  #: (pool, amount), ascending
+_SPARE = 4096  #: places of lists nobody uses any more that are kept before all lists are made anew
+
+
+class PoolColumns:
+    """Owns the numbers of the pools; `used` counts the running jobs it was told of."""
+
+    def __init__(self, sources: Sources) -> None:
+        self.sources = sources
+        self.keys: list[PoolKey] = []
+        self._index: dict[PoolKey, int] = {}
+        self._total: list[int] = []
+        self._used: list[int] = []
+        self._held: dict[int, Amounts] = {}  # running job -> what it holds
+        self._at: dict[Amounts, int] = {}  # a list that waiting jobs share -> its first place
+        self._pool: list[int] = []
+        self._amount: list[int] = []
+        self._versions: tuple[int, ...] = ()
+        self._frozen: tuple[PoolArrays, Int32, Int64] | None = None
+
+    def is_stale(self) -> bool:
+        """True if a source says that everything must be asked again."""
+        return self._versions != tuple(source.version for source in self.sources.pools)
+
+    def is_sparse(self, waiting: int) -> bool:
+        """True if far more lists are kept than `waiting` jobs can use: ask everything again."""
+        return len(self._pool) > _SPARE + 16 * waiting
+
+    def reload(self, state: State) -> None:
+        """Forget everything; the caller takes all jobs again."""
+        self._versions = tuple(source.version for source in self.sources.pools)
+        self.keys, self._index, self._total, self._used = [], {}, [], []
+        self._held, self._at, self._pool, self._amount = {}, {}, [], []
+        self._frozen = None
+
+    def wanted(self, state: State, job: JobRecord) -> tuple[int, int]:
+        """Where the list of a waiting job starts, and how long it is."""
+        amounts: dict[int, int] = {}
+        for source in self.sources.pools:
+            self._add(amounts, state, source, source.wants(state, job))
+        if not amounts:
+            return 0, 0
+        key = tuple(sorted(amounts.items()))
+        at = self._at.get(key)
+        if at is None:
+            at = self._at[key] = len(self._pool)
+            self._pool.extend(pool for pool, _ in key)
+            self._amount.extend(amount for _, amount in key)
+            self._frozen = None
+        return at, len(key)
+
+    def take_running(self, state: State, job: JobRecord) -> Amounts:
+        """Note what a running job holds, in place of what was noted of it before; [] pools if it holds none."""
+        self.drop_running(job.job_id)
+        if job.alloc is None or not self.sources.pools:
+            return ()
+        held = self.amounts_of(state, job, job.alloc)
+        if held:
+            self._held[job.job_id] = held
+            for pool, amount in held:
+                self._used[pool] += amount
+            self._frozen = None
+        return held
+
+    def drop_running(self, job_id: int) -> None:
+        """The job holds nothing any more."""
+        for pool, amount in self._held.pop(job_id, ()):
+            self._used[pool] -= amount
+            self._frozen = None
+
+    def amounts_of(self, state: State, job: JobRecord, alloc: Allocation) -> Amounts:
+        """What the job takes when it runs with `alloc`."""
+        amounts: dict[int, int] = {}
+        for source in self.sources.pools:
+            self._add(amounts, state, source, source.holds(state, job, alloc))
+        return tuple(sorted(amounts.items()))
+
+    def left(self, pool: int) -> int:
+        """What is free of a pool; negative after a limit was lowered."""
+        return self._total[pool] - self._used[pool]
+
+    def words(self, state: State, pool: int) -> tuple[Reason, str]:
+        """The reason of a job that this pool keeps waiting."""
+        key = self.keys[pool]
+        return next(source for source in self.sources.pools if source.name == key[0]).words(state, key)
+
+    def freeze(self) -> tuple[PoolArrays, Int32, Int64]:
+        """The pools, and the lists that `wanted` points into; never written again."""
+        if self._frozen is None:
+            self._frozen = (
+                PoolArrays(total=np.array(self._total, np.int64), used=np.array(self._used, np.int64)),
+                np.array(self._pool, np.int32),
+                np.array(self._amount, np.int64),
+            )
+        return self._frozen
+
+    def _add(
+        self, amounts: dict[int, int], state: State, source: PoolSource, wants: Iterable[tuple[PoolKey, int]]
+    ) -> None:
+        for key, amount in wants:
+            pool = self._index.get(key)
+            if pool is None:
+                pool = self._index[key] = len(self.keys)
+                self.keys.append(key)
+                self._total.append(source.total(state, key))
+                self._used.append(0)
+                self._frozen = None
+            if amount:
+                amounts[pool] = amounts.get(pool, 0) + amount

@@ -1,0 +1,157 @@
+"""What running jobs take until their limits, as columns: one span a (job, node) and a (job, pool).
+
+A running job ends at its start plus its limit plus the time it was suspended; one that is past that, or being ended,
+counts as ending in the next step of the plan.  While a job is suspended its end moves with the clock.  Cost: about
+3 us a (job, node) that changed, and at a freeze a pass of numpy over all spans (26,000: about 0.2 ms).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from helix.model.job import JobRecord
+from helix.model.job_state import JobState
+from helix_native.ahead_arrays import NEVER, SpanArrays
+from helix_native.arrays import Int32, Int64
+from helixctld.core.state import State
+from helixctld.schedule.pool_columns import Amounts
+from helixctld.schedule.row_columns import RowColumns
+from helixctld.schedule.sources import Sources
+
+_GROW = 256
+_FAR = float(NEVER)
+
+
+class SpanColumns:
+    """Spans of the jobs it was told of.  `t_end` is epoch seconds; of a suspended job, the seconds it has left."""
+
+    def __init__(self, rows: RowColumns, sources: Sources) -> None:
+        self.rows = rows
+        self.sources = sources
+        self.released_early = False  # a job left before its limit since the last freeze
+        self._row = np.zeros(0, np.int32)
+        self._pool = np.zeros(0, np.int32)
+        self._end = np.zeros(0, np.float64)
+        self._stopped = np.zeros(0, np.bool_)
+        self._cpus = np.zeros(0, np.int64)
+        self._mem = np.zeros(0, np.int64)
+        self._part = np.zeros(0, np.int32)  # partition of the job
+        self._gres = np.zeros((0, 0), np.int32)
+        self._alive = np.zeros(0, np.bool_)
+        self.reload()
+
+    def __len__(self) -> int:
+        return self._size - len(self._free)
+
+    @property
+    def jobs(self) -> int:
+        """Running jobs known."""
+        return len(self._of)
+
+    def reload(self) -> None:
+        """Forget everything; the caller takes all jobs again."""
+        self._of: dict[int, list[int]] = {}
+        self._free: list[int] = []
+        self._size = 0
+        self._gres = np.zeros((len(self._row), len(self.sources.gres.kinds)), np.int32)
+
+    def take(self, state: State, job: JobRecord, part: int, pools: Amounts) -> None:
+        """Note what an active job takes, in place of what was noted of it before.  `part`: number of its partition,
+        -1 if that is gone."""
+        self.drop(job.job_id, early=False)
+        alloc = job.alloc
+        if alloc is None:
+            return
+        end, stopped = end_of(job)
+        spans: list[int] = []
+        kinds = len(self.sources.gres.kinds)
+        for place, (name, count, mem) in enumerate(zip(alloc.nodes, alloc.cpus, alloc.mem_mib, strict=True)):
+            node = state.nodes.get(name)
+            if node is None:
+                continue
+            cpus = 0 if job.yields_cpus else node.cpus if alloc.whole else count
+            gres = self.sources.gres.held(job, alloc, place) if kinds else ()
+            spans.append(self._put(self.row_of(job, node.index), -1, part, end, stopped, cpus, mem, gres))
+        spans.extend(self._put(-1, pool, -1, end, stopped, amount, 0, ()) for pool, amount in pools)
+        self._of[job.job_id] = spans
+
+    def row_of(self, job: JobRecord, node: int) -> int:
+        """The row on which a running job is counted: its node, or its reservation's clone of it."""
+        return node
+
+    def drop(self, job_id: int, *, early: bool = True) -> None:
+        """The job takes nothing any more; `early`: this may leave room for others sooner than planned."""
+        spans = self._of.pop(job_id, None)
+        if spans is None:
+            return
+        self._alive[spans] = False
+        self._free.extend(spans)
+        self.released_early |= early
+
+    def freeze(self, now: float, part_room: Int32, extra: Iterable[SpanArrays] = ()) -> SpanArrays:
+        """All spans, with times from `now` (epoch seconds) on.  `part_room`: as in `TableArrays`; `extra`: spans of
+        others, put after them."""
+        self.released_early = False
+        keep = np.flatnonzero(self._alive[: self._size])
+        end, stopped = self._end[keep], self._stopped[keep]
+        left = np.ceil(np.where(stopped, end, end - now))
+        own = SpanArrays(
+            row=self._row[keep],
+            pool=self._pool[keep],
+            t_from=np.zeros(len(keep), np.int64),
+            t_to=np.clip(left, 1, _FAR).astype(np.int64),
+            cpus=self._cpus[keep],
+            mem=self._mem[keep],
+            gres=self._gres[keep],
+            room=self._rooms(keep, part_room),
+        )
+        tables = [own, *extra]
+        if len(tables) == 1:
+            return own
+        return SpanArrays._make(np.concatenate([getattr(t, name) for t in tables]) for name in SpanArrays._fields)
+
+    def _rooms(self, keep: Int64, part_room: Int32) -> Int32:
+        if not (part_room >= 0).any():
+            return np.full(len(keep), -1, np.int32)
+        return np.append(part_room, -1).astype(np.int32)[self._part[keep]]
+
+    def _put(
+        self, row: int, pool: int, part: int, end: float, stopped: bool, cpus: int, mem: int, gres: Sequence[int]
+    ) -> int:
+        at = self._free.pop() if self._free else self._size
+        if at == self._size:
+            self._size += 1
+            if at >= len(self._row):
+                self._grow()
+        self._row[at], self._pool[at], self._part[at] = row, pool, part
+        self._end[at], self._stopped[at] = end, stopped
+        self._cpus[at], self._mem[at], self._alive[at] = cpus, mem, True
+        if self._gres.shape[1]:
+            self._gres[at] = gres if gres else 0
+        return at
+
+    def _grow(self) -> None:
+        size = max(_GROW, 2 * len(self._row))
+        for name in ("_row", "_pool", "_part", "_end", "_stopped", "_cpus", "_mem", "_alive"):
+            old = getattr(self, name)
+            new = np.zeros(size, old.dtype)
+            new[: len(old)] = old
+            setattr(self, name, new)
+        gres = np.zeros((size, len(self.sources.gres.kinds)), np.int32)
+        gres[: len(self._gres), : self._gres.shape[1]] = self._gres
+        self._gres = gres
+
+
+def end_of(job: JobRecord) -> tuple[float, bool]:
+    """When an active job will have ended, epoch seconds, and False; while it is suspended, the seconds it has left
+    and True."""
+    if job.state is JobState.COMPLETING:
+        return 0.0, False
+    if not job.time_limit_s:
+        return _FAR, True
+    if job.state is JobState.SUSPENDED:
+        run_s = job.t_suspended - job.t_start - job.suspended_s
+        return max(0.0, job.time_limit_s - run_s), True
+    return job.t_start + job.time_limit_s + job.suspended_s, False
