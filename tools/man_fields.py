@@ -29,6 +29,8 @@ _LINES = {
     "NodeSet": "NODE SET LINES",
     "DownNodes": "DOWN NODES LINES",
     "FrontendName": "FRONTEND LINES",
+    "SwitchName": "SWITCH LINES",
+    "BlockName": "BLOCK LINES",
 }
 
 

@@ -4,7 +4,7 @@
     SLURM_ONLY            cluster-wide keys of slurm.conf without effect
     LINES                 the kinds of lines with several Key=Value, by their first key
     PARAMS                names inside SchedulerParameters and its like
-    CGROUP_KEYS GRES_KEYS keys of the other two files
+    CGROUP_KEYS GRES_KEYS keys of the other two files (those of topology.conf are lines of helix.conf as well)
 
 `find_setting`, `find_in` look up a name or alias without regard to case; `nearest` is for messages.  Standard library
 only.
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from helix.config.key import Key, Kind, Status
-from helix.config.table_files import CGROUP_KEYS, GRES_KEYS
+from helix.config.table_files import BLOCK_KEYS, CGROUP_KEYS, GRES_KEYS, SWITCH_KEYS
 from helix.config.table_lines import DOWN_KEYS, FRONTEND_KEYS, NODE_KEYS, NODESET_KEYS, PARTITION_KEYS
 from helix.config.table_params import (
     HELIXCTLD_PARAMETERS,
@@ -30,6 +30,7 @@ from helix.config.table_settings import SECTIONS, SETTINGS
 from helix.config.table_slurm import SLURM_ONLY
 
 __all__ = [
+    "BLOCK_KEYS",
     "CGROUP_KEYS",
     "GRES_KEYS",
     "LINES",
@@ -40,6 +41,7 @@ __all__ = [
     "SELECT_PARAMETERS",
     "SETTINGS",
     "SLURM_ONLY",
+    "SWITCH_KEYS",
     "Key",
     "Kind",
     "Status",
@@ -55,6 +57,8 @@ LINES: dict[str, tuple[Key, ...]] = {
     "NodeSet": NODESET_KEYS,
     "DownNodes": DOWN_KEYS,
     "FrontendName": FRONTEND_KEYS,
+    "SwitchName": SWITCH_KEYS,
+    "BlockName": BLOCK_KEYS,
 }
 
 #: key of kind PARAMS -> the names known inside it

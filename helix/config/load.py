@@ -1,6 +1,6 @@
 """Reads a configuration into a `Config`, or refuses it with file, line, the bad value, the valid form and what is near.
 
-    load_config(path) -> Config             a file and what it includes
+    load_config(path) -> Config             a file and what it includes; gres.conf and topology.conf beside it
     parse_config(text, filename) -> Config  pure: no file is read, Include is refused
     default_config() -> Config              needs no file
     config_pairs(config) -> list[(key, text)]   what `hctl show config` prints
@@ -22,10 +22,10 @@ from msgspec import Struct
 
 from helix.config.findings import Finding
 from helix.config.keys import NODE_KEYS, PARTITION_KEYS, SETTINGS
-from helix.config.model import Config, ControllerHost, NodeConf, PartitionConf, SchedulerParams
+from helix.config.model import Config, ControllerHost, NodeConf, PartitionConf, SchedulerParams, SwitchConf
 from helix.config.nodes import NodeLine
-from helix.config.parse import Parsed, parse_text, read_entries
-from helix.config.read import read_file
+from helix.config.parse import Parsed, parse_text
+from helix.config.read import read_config
 from helix.config.resolve import Resolved, resolve
 from helix.config.values import format_value
 from helix.config.write import format_conf, pack_names
@@ -57,7 +57,7 @@ def load_config(path: str | os.PathLike[str]) -> Config:
         raise ConfigError(
             f"{name}: no such file", code="CONFIG_MISSING", hint="give another with -f, or make a cluster: hcluster up"
         )
-    return _build(read_entries(os.path.abspath(name), read_file), name)
+    return _build(read_config(os.path.abspath(name)), name)
 
 
 def parse_config(text: str, filename: str = "helix.conf") -> Config:
@@ -80,6 +80,7 @@ def render_config(config: Config) -> str:
         settings,
         [_node_line(config, group) for group in _groups(config.nodes)],
         [_partition_line(part) for part in config.partitions],
+        [_switch_line(switch) for switch in config.switches],
     )
 
 
@@ -103,6 +104,7 @@ def diff_config(old: Config, new: Config) -> list[Change]:
     ]
     changes.extend(_diff_nodes(old.nodes, new.nodes))
     changes.extend(_diff_partitions(old.partitions, new.partitions))
+    changes.extend(_diff_switches(old.switches, new.switches))
     return changes
 
 
@@ -124,6 +126,7 @@ def _build(parsed: Parsed, source: str) -> Config:
         PartitionConf(name=line.name, nodes=line.nodes, nodes_text=line.nodes_text, **line.values)
         for line in resolved.partitions.lines
     ]
+    config.switches = [SwitchConf(**line) for line in resolved.topology.lines]
     if resolved.partitions.sets:
         # A rendered configuration has no NodeSet lines, so it names the nodes themselves.
         config.partitions = [
@@ -224,6 +227,11 @@ def _partition_line(part: PartitionConf) -> dict[str, Any]:
     return {**line, "name": part.name, "nodes": part.nodes_text}
 
 
+def _switch_line(switch: SwitchConf) -> dict[str, Any]:
+    line: dict[str, Any] = {"name": switch.name, "nodes": pack_names(switch.nodes), "is_block": switch.is_block}
+    return {**line, "switches": ",".join(switch.switches)} if switch.switches else line
+
+
 def _claims_more(config: Config) -> bool:
     return "may_claim_more" in config.helixctld_parameters or "config_overrides" in config.helixd_parameters
 
@@ -281,4 +289,17 @@ def _diff_partitions(old: list[PartitionConf], new: list[PartitionConf]) -> list
             for key in PARTITION_KEYS
             if key.attr in _PARTITION_FIELDS and getattr(was, key.attr) != getattr(part, key.attr)
         )
+    return changes
+
+
+def _diff_switches(old: list[SwitchConf], new: list[SwitchConf]) -> list[Change]:
+    before = {switch.name: switch for switch in old}
+    after = {switch.name: switch for switch in new}
+    changes: list[Change] = []
+    for name in (*before, *(name for name in after if name not in before)):
+        was, now = before.get(name), after.get(name)
+        if was != now:
+            kind = "BlockName" if (was or now).is_block else "SwitchName"  # type: ignore[union-attr]
+            texts = [",".join((format_hostlist(s.nodes), *s.switches)).strip(",") if s else "" for s in (was, now)]
+            changes.append(Change(f"{kind} {name}", *texts, True))
     return changes

@@ -29,6 +29,8 @@ class NodeLine:
     addrs: list[str]
     ports: list[int]  # 0 = HelixdPort
     values: dict[str, Any]
+    file: str = ""  # where the line stands
+    at: int = 0
 
 
 @dataclass(slots=True)
@@ -60,7 +62,8 @@ class Nodes:
             return
         hostnames, addrs, ports = parallel
         values = {name: value for name, value in given.values.items() if name not in _PER_NODE}
-        self.lines.append(NodeLine(names, hostnames or names, addrs or hostnames or names, ports, values))
+        hostnames = hostnames or names
+        self.lines.append(NodeLine(names, hostnames, addrs or hostnames, ports, values, entry.file, entry.line))
 
     def take_down(self, entry: Entry) -> None:
         """Read a DownNodes line."""

@@ -56,6 +56,7 @@ class Parsed:
     """What a file and its includes hold."""
 
     entries: list[Entry] = field(default_factory=list)
+    gres: list[Entry] = field(default_factory=list)  # of gres.conf, whose keys are not those of helix.conf
     problems: list[Problem] = field(default_factory=list)
 
     def problem(self, file: str, line: int, message: str, hint: str = "") -> None:

@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 import stat
 
+from helix.config.parse import Parsed, read_entries
+from helix.quoting import one_line
+
+#: keys that a topology.conf may hold (the keys of its lines, and one of helix.conf)
+TOPOLOGY_HEADS = frozenset({"switchname", "blockname", "blocksizes"})
 MAX_FILE_BYTES = 32 << 20  #: largest file read
 
 
@@ -23,3 +28,26 @@ def read_file(path: str) -> str:
     if "\0" in text:
         raise ValueError("it holds a NUL byte")
     return text
+
+
+def read_config(path: str) -> Parsed:
+    """The entries of the helix.conf at `path` (absolute), with those of gres.conf and topology.conf beside it, if there
+    are such files."""
+    parsed = read_entries(path, read_file)
+    folder = os.path.dirname(path)
+    for name in ("gres.conf", "topology.conf"):
+        beside = os.path.join(folder, name)
+        if beside == path or not os.path.exists(beside):
+            continue
+        more = read_entries(beside, read_file)
+        parsed.problems.extend(more.problems)
+        if name == "gres.conf":
+            parsed.gres.extend(more.entries)
+            continue
+        for entry in more.entries:
+            key = entry.pairs[0][0]
+            if key.lower() in TOPOLOGY_HEADS:
+                parsed.entries.append(entry)
+            else:
+                parsed.problem(entry.file, entry.line, f"'{one_line(key)}' is no key of topology.conf")
+    return parsed

@@ -1,5 +1,5 @@
-"""The keys of cgroup.conf and gres.conf.  Helix reads neither in this version; the tables make `hctl config check` and
-the example files complete."""
+"""The keys of cgroup.conf, gres.conf and topology.conf.  Helix does not read cgroup.conf in this version; its table makes
+`hctl config check` and the example files complete."""
 
 from __future__ import annotations
 
@@ -143,15 +143,39 @@ CGROUP_KEYS: tuple[Key, ...] = (
 )
 
 GRES_KEYS: tuple[Key, ...] = (
-    Key(name="Name", status=_LATER, example="gpu", doc="Name of the resource: gpu, mps, shard, nic or another word."),
-    Key(name="Type", status=_LATER, example="a100", doc="Type of the resource, for requests such as gpu:a100:2."),
-    Key(name="File", status=_LATER, example="/dev/nvidia[0-3]", doc="Device files, as a host list."),
-    Key(name="Count", status=_LATER, doc="How many there are, when there are no device files."),
+    Key(
+        name="Name",
+        attr="name",
+        example="gpu",
+        doc="Name of the resource: gpu, shard, nic or another word; GresTypes in helix.conf lists it. A line adds to what "
+        "Gres= of the node lines says: how many units of which type there are. The node's Gres= says how many jobs get.",
+    ),
+    Key(name="Type", attr="type", example="a100", doc="Type of the resource, for requests such as gpu:a100:2."),
+    Key(
+        name="File",
+        attr="file",
+        example="/dev/nvidia[0-3]",
+        doc="Device files, as a host list: one unit each. They are counted; jobs are not kept from devices of other jobs "
+        "in this version.",
+    ),
+    Key(name="Count", attr="count", doc="How many units there are: by default one for each device file, or 1."),
     Key(name="Cores", status=_LATER, example="0-15", doc="Cores next to the devices."),
     Key(name="Links", status=_LATER, doc="Links to the other devices, one number for each."),
     Key(name="AutoDetect", status=_LATER, example="nvml", doc="How devices are found: nvml, rsmi, nvidia, off."),
-    Key(name="NodeName", status=_LATER, doc="Nodes the line is for."),
+    Key(name="NodeName", attr="nodes", doc="Nodes the line is for, as a host list; without it, all that have the resource."),
     Key(name="Flags", status=_LATER, doc="Flags of the resource, such as CountOnly."),
-    Key(name="MultipleFiles", status=_LATER, doc="Device files of which several make one device."),
+    Key(name="MultipleFiles", attr="files", doc="Device files that together make one unit."),
     Key(name="Ignore", status=Status.IGNORED, doc="Slurm itself has removed it."),
+)
+
+SWITCH_KEYS: tuple[Key, ...] = (
+    Key(name="SwitchName", example="leaf1", doc="Name of a switch."),
+    Key(name="Nodes", attr="nodes", kind=Kind.HOSTLIST, doc="Nodes at the switch; only a leaf of the tree has nodes."),
+    Key(name="Switches", attr="switches", doc="Switches below it, as a host list."),
+    Key(name="LinkSpeed", status=_GONE.status, doc="Slurm does not use it either."),
+)
+
+BLOCK_KEYS: tuple[Key, ...] = (
+    Key(name="BlockName", example="b1", doc="Name of a block of nodes."),
+    Key(name="Nodes", attr="nodes", kind=Kind.HOSTLIST, doc="Nodes of the block."),
 )

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from helix.config.keys import NODE_KEYS, PARTITION_KEYS, SECTIONS, SETTINGS, Key, Kind
+from helix.config.keys import BLOCK_KEYS, NODE_KEYS, PARTITION_KEYS, SECTIONS, SETTINGS, SWITCH_KEYS, Key, Kind
 from helix.config.values import default_value, format_value
 from helix.hostlist import format_hostlist, parse_hostlist
 
@@ -21,17 +21,22 @@ def format_conf(
     settings: Mapping[str, Any],
     nodes: Iterable[Mapping[str, Any]] = (),
     partitions: Iterable[Mapping[str, Any]] = (),
+    switches: Iterable[Mapping[str, Any]] = (),
 ) -> str:
     """The text of a helix.conf.
 
     `settings`: values by field of `Config` (`kill_wait_s`); those equal to the default are left out.  `nodes` and
     `partitions`: one mapping a line, values by field of `NodeConf` and `PartitionConf`, with `name` (for nodes a host
-    list) and, for partitions, `nodes` as text.  Raises ValueError for a field there is no key for, and for a value
+    list) and, for partitions, `nodes` as text.  `switches`: likewise, with `is_block` for blocks.  Raises ValueError for a field there is no key for, and for a value
     that cannot stand in a file.
     """
     lines = format_settings(settings)
     lines.extend(_format_line("NodeName", NODE_KEYS, node) for node in nodes)
     lines.extend(_format_line("PartitionName", PARTITION_KEYS, partition) for partition in partitions)
+    for switch in switches:
+        values = {name: value for name, value in switch.items() if name != "is_block"}
+        block = switch.get("is_block")
+        lines.append(_format_line("BlockName" if block else "SwitchName", BLOCK_KEYS if block else SWITCH_KEYS, values))
     return "\n".join(lines) + "\n"
 
 

@@ -66,6 +66,7 @@ class JobSpec(Struct, omit_defaults=True, kw_only=True):
     nodelist: str = ""  # -w, host list
     exclude: str = ""  # -x, host list
     licenses: str = ""
+    reservation: str = ""  # --reservation: names, comma-separated; any of them will do
     distribution: str = ""  # -m, as given; for the steps of the job
     # time
     time_limit_s: int | None = None  # None = the partition's default; 0 = unlimited
@@ -78,6 +79,7 @@ class JobSpec(Struct, omit_defaults=True, kw_only=True):
     kill_on_invalid_dep: bool | None = None
     hold: bool = False
     nice: int = 0
+    site_factor: int = 0  # added to the priority; set by operators
     priority: int | None = None  # set by operators; 0 holds
     requeue: bool | None = None  # None = JobRequeue
     no_kill: bool = False
@@ -115,6 +117,10 @@ class Allocation(Struct, omit_defaults=True):
     mem_mib: list[int]
     whole: bool = False  # --exclusive: nothing else may be there
     counts: list[int] = field(default_factory=list)  # CPUs on each node, if one of them has its CPUs counted
+    gres: list[dict[str, str]] = field(default_factory=list)  # on each node: kind -> devices, {"gpu:a100": "0-1"}; [] = none
+
+    billing_milli: int = -1  # thousandths of billing units it is charged a second; -1 = a unit for each CPU
+    usage_factor_milli: int = 1000  # of its QOS: what its usage is multiplied by
 
     @property
     def cpus(self) -> list[int]:
@@ -184,9 +190,13 @@ class JobRecord(Struct, omit_defaults=True, kw_only=True):
     t_preempt: float = 0.0  # when it was last told to make room
     preemptor: int = 0  # the job it made room for
     preemptions: int = 0  # how often it made room
+    assoc: str = ""  # key of the association it is charged to (`helix.model.account`), "" = none
+    charged_ms: int = 0  # of the present attempt's run time, what its association has been charged
     claim: Claim | None = None  # while waiting: jobs are being ended for it
     time_limit_s: int = 0  # in force for the present attempt; 0 = unlimited
     partition: str = ""  # chosen at start; before that the first of the spec
+    reservation: str = ""  # whose nodes the present attempt runs on, "" = none
+    t_over_run: float = 0.0  # its reservation is over: it is ended then; 0 = no
     alloc: Allocation | None = None
     exit: ExitInfo = field(default_factory=ExitInfo)
     derived_exit: ExitInfo = field(default_factory=ExitInfo)

@@ -54,6 +54,7 @@ class NodeRecord(Struct, omit_defaults=True, kw_only=True):
     tmp_disk_mib: int = 0
     weight: int = 1
     features: list[str] = field(default_factory=list)
+    gres: str = ""  # configured generic resources, complete: "gpu:a100:4,nvme:1"
     base: NodeBase = NodeBase.UNKNOWN
     drain: bool = False
     fail: bool = False
@@ -72,11 +73,13 @@ class NodeRecord(Struct, omit_defaults=True, kw_only=True):
     jobs: dict[int, int] = field(default_factory=dict)  # exactly the ACTIVE jobs here: job id -> CPUs
     whole_job: int = 0  # job that has the node to itself, 0 = none
     completing: int = 0  # how many of `jobs` are COMPLETING
+    reservations: list[str] = field(default_factory=list)  # derived: active ones that hold of it
+    maintenance: bool = False  # derived: one of them is for maintenance
 
 
 def state_word(node: NodeRecord) -> str:
     """The state as sinfo prints it, long form: IDLE MIXED ALLOCATED COMPLETING DOWN DRAINED DRAINING FAIL UNKNOWN,
-    with `*` appended while the node does not respond."""
+    RESERVED or MAINT for an idle one in an active reservation, with `*` appended while the node does not respond."""
     star = "" if node.responding or node.base is NodeBase.UNKNOWN else "*"
     if node.base is NodeBase.DOWN:
         word = "DOWN"
@@ -91,7 +94,7 @@ def state_word(node: NodeRecord) -> str:
     elif node.jobs and node.completing == len(node.jobs):
         word = "COMPLETING"
     elif not node.jobs:
-        word = "IDLE"
+        word = "MAINT" if node.maintenance else "RESERVED" if node.reservations else "IDLE"
     elif node.cpus_alloc >= node.cpus or node.whole_job:
         word = "ALLOCATED"
     else:

@@ -29,6 +29,9 @@ class SchedOptions:
     max_mem_per_cpu_mib: int = 0
     max_mem_per_node_mib: int = 0
     enforce_part_limits: str = "NO"  # NO, ANY, ALL
+    max_switch_wait_s: int = 300  # max_switch_wait: --switches is given up after so long at the latest
+    has_topology: bool = False  # TopologyPlugin is tree or block
+    keep_near: bool = False  # and jobs of several nodes span as few switches as possible, asked or not
 
     def with_parameters(self, text: str) -> SchedOptions:
         """These options with `SchedulerParameters` text applied; raises ConfigError for an unreadable number."""

@@ -10,6 +10,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from msgspec import structs
+
 from helix.errors import UsageError
 from helix.hostlist import parse_hostlist
 from helix.model.job import JobSpec
@@ -17,10 +19,12 @@ from helix.model.job_state import Reason
 from helix.model.partition import PartitionRecord
 from helix.sched.chain import chains_of
 from helix.sched.features import EVERY, AnyOf, Term, parse_constraint
+from helix.sched.gres import Units, gres_key, needs_of
 from helix.sched.options import SchedOptions
 
 COUNT_MAX = (1 << 31) - 1  #: tasks and CPUs; larger numbers are clamped, no node comes near
 MEM_MAX_MIB = 1 << 50
+ANY_SWITCHES = 1 << 20  #: as few leaf switches as possible, but any number will do
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +54,11 @@ class Request:
     limit: str = ""  # the partition's limit it is outside of: "", "nodes", "memory"
     limit_text: str = ""
     gres: tuple[tuple[str, int], ...] = ()  # (kind, units) on each node
-    switches: int = 0  # most leaf switches it may span, 0 = any number
+    switches: int = 0  # most leaf switches it may span, 0 = any number, ANY_SWITCHES = as few as possible
     switch_wait_s: int = 0  # after so long in the queue any number will do, 0 = never
+    sockets_min: int = 0  # least sockets, cores in a socket, threads of a core that a node has
+    cores_min: int = 0
+    threads_min: int = 0
     rank: str = ""  # expression that orders nodes
     reservation: str = ""  # whose rows it may use
     #: other ways to serve it, each a chain of parts that start together on different nodes; () = just this request
@@ -92,6 +99,15 @@ def shape_key(spec: JobSpec, excluded: list[str]) -> Hashable:
         spec.constraint,
         spec.nodelist,
         spec.exclude,
+        gres_key(spec),
+        spec.cpus_per_gpu,
+        spec.mem_per_gpu_mib,
+        spec.switches,
+        spec.switch_wait_s,
+        spec.sockets_per_node,
+        spec.cores_per_socket,
+        spec.threads_per_core,
+        spec.cpus_min,
         tuple(excluded) if excluded else (),
     )
 
@@ -102,6 +118,7 @@ def normalise(spec: JobSpec, partition: PartitionRecord, options: SchedOptions) 
     Raises UsageError: NODE_COUNT_INVALID for counts that contradict each other, and what the host list and the
     constraint raise.
     """
+    spec, units = _with_gres(spec)
     must = host_names(spec.nodelist)
     exclude = host_names(spec.exclude)
     if both := set(must) & set(exclude):
@@ -132,14 +149,14 @@ def normalise(spec: JobSpec, partition: PartitionRecord, options: SchedOptions) 
 
     cpt = min(max(1, spec.cpus_per_task), COUNT_MAX)
     mem_cpu, mem_node, mem_all = _memory(spec, partition, options)
-    cpus_min = 0
+    cpus_min = min(max(spec.cpus_min, spec.cpus_per_gpu * dict(units).get("gpu", 0)), COUNT_MAX)
     max_cpu = partition.max_mem_per_cpu_mib or options.max_mem_per_cpu_mib
     max_node = partition.max_mem_per_node_mib or options.max_mem_per_node_mib
     if max_cpu and mem_cpu > max_cpu:  # slurm.conf(5), MaxMemPerCPU: more CPUs instead of more memory for each
         ratio = -(-mem_cpu // max_cpu)
         cpt, mem_cpu = min(cpt * ratio, COUNT_MAX), -(-mem_cpu // ratio)
     elif max_cpu and mem_node:
-        cpus_min = min(-(-mem_node // max_cpu), COUNT_MAX)
+        cpus_min = min(max(cpus_min, -(-mem_node // max_cpu)), COUNT_MAX)
     wanted = mem_node or mem_cpu * cpt * max(1, per_node)
     if max_node and wanted > max_node and not limit:
         limit = "memory"
@@ -170,12 +187,40 @@ def normalise(spec: JobSpec, partition: PartitionRecord, options: SchedOptions) 
         exclude=exclude,
         limit=limit,
         limit_text=limit_text,
+        gres=units,
+        **_near(spec, hi, options),
+        sockets_min=spec.sockets_per_node,
+        cores_min=spec.cores_per_socket,
+        threads_min=spec.threads_per_core,
     )
     if constraint.is_plain:
         return request
     chains = () if limit else chains_of(request, constraint)
     terms = tuple(dict.fromkeys(part.constraint for chain in chains for part in chain))
     return replace(request, constraint=AnyOf(terms) if terms else EVERY, alternatives=chains)
+
+
+def _with_gres(spec: JobSpec) -> tuple[JobSpec, Units]:
+    """The spec with what its GRES options say about nodes, tasks and memory; and the units on each node."""
+    needs = needs_of(spec)
+    changes: dict[str, int] = {}
+    if needs.nodes:
+        changes |= {"nodes_min": needs.nodes, "nodes_max": needs.nodes}
+    if needs.tasks_per_node:
+        changes |= {"tasks_per_node": needs.tasks_per_node, "tasks": 0}
+    gpus = dict(needs.units).get("gpu", 0)
+    if spec.mem_per_gpu_mib and gpus:
+        changes |= {"mem_per_node_mib": min(spec.mem_per_gpu_mib * gpus, MEM_MAX_MIB), "mem_per_cpu_mib": 0}
+    return (structs.replace(spec, **changes) if changes else spec), needs.units
+
+
+def _near(spec: JobSpec, nodes_hi: int, options: SchedOptions) -> dict[str, int]:
+    """`switches` and `switch_wait_s`: what --switches says, or as few as possible where there is a topology."""
+    if spec.switches and options.has_topology:
+        longest = options.max_switch_wait_s
+        wait_s = longest if spec.switch_wait_s is None else min(spec.switch_wait_s, longest)
+        return {"switches": spec.switches, "switch_wait_s": wait_s} if wait_s else {"switches": ANY_SWITCHES}
+    return {"switches": ANY_SWITCHES} if options.keep_near and nodes_hi != 1 else {}
 
 
 def _node_counts(spec: JobSpec, must: int, counted: int) -> tuple[int, int, int, int]:

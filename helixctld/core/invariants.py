@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from helix.model.job_state import ACTIVE, JobState
 from helix.model.node import is_counted
+from helixctld.core.gres_use import GresUse
 from helixctld.core.state import State, all_cores, core_mask
 
 
@@ -14,6 +15,8 @@ def check(state: State) -> None:
     """Raises AssertionError naming the first thing that does not agree."""
     free_cores = [all_cores(n) for n in state.nodes.values()]
     free_mem = [n.real_memory_mib for n in state.nodes.values()]
+    gres = GresUse()
+    gres.reset(state.nodes.values())
     active = set()
     for job in state.jobs.values():
         where = f"job {job.display_id} ({job.state})"
@@ -30,6 +33,8 @@ def check(state: State) -> None:
                 free_cores[node.index] &= ~mask
                 free_mem[node.index] -= mem
                 assert free_mem[node.index] >= 0, f"{where}: memory of {name} overcommitted"
+            for name, given in zip(job.alloc.nodes, job.alloc.gres, strict=False):
+                gres.take(state.nodes[name], given, job.job_id)  # asserts that nobody else has it
         assert (job.outcome is None) or job.state is JobState.COMPLETING, f"{where}: outcome {job.outcome}"
         assert not (job.job_id in state.schedulable and job.state is not JobState.PENDING), f"{where}: schedulable"
         assert not (job.job_id in state.schedulable and job.held), f"{where}: held and schedulable"
@@ -45,6 +50,7 @@ def check(state: State) -> None:
     assert active == state.active, f"active index differs by {sorted(active ^ state.active)[:5]}"
     assert free_cores == state.free_cores, "free cores differ from the allocations"
     assert free_mem == state.free_mem_mib, "free memory differs from the allocations"
+    assert gres == state.gres, "free GRES differ from the allocations"
     for node in state.nodes.values():
         for job_id in node.jobs:
             assert job_id in active, f"node {node.name} holds job {job_id}, which is not active"

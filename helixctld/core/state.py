@@ -24,11 +24,17 @@ from msgspec import Struct, field
 
 from helix.hostlist import format_hostlist
 from helix.indexset import IndexSet
+from helix.model.account import Accounts
 from helix.model.job import Claim, JobRecord, StoryEntry
 from helix.model.job_state import ACTIVE, JobState, Reason, is_legal
 from helix.model.node import NodeBase, NodeRecord, is_counted
 from helix.model.partition import PartitionRecord
+from helix.model.reservation import ReservationRecord
+from helix.model.topology import Topology
 from helixctld.core.dependencies import Verdict, evaluate, ready_tasks
+from helixctld.core.reservation_index import awaited, index_job, mark_nodes
+from helixctld.core.gres_use import GresUse
+from helixctld.core.usage import Usage, UsagePolicy
 
 STORY_MAX = 64  #: entries kept per job
 HISTORY_MAX = 1_000_000  #: finished jobs remembered for dependencies, about 100 B each
@@ -85,6 +91,8 @@ class Persistent(Struct, omit_defaults=True, kw_only=True):
     tokens: dict[str, tuple[int, float]] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     blobs: set[str] = field(default_factory=set)
+    reservations: list[ReservationRecord] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
 
 
 class State:
@@ -102,6 +110,13 @@ class State:
         self.tokens: dict[str, tuple[int, float]] = {}
         self.keys: dict[str, str] = {}  # link name -> CURVE public key (Z85) admitted by a join token
         self.blobs: set[str] = set()  # scripts and environments whose content is in the journal or under a snapshot
+        self.reservations: dict[str, ReservationRecord] = {}
+        self.usage = Usage()
+        # configured
+        self.accounts = Accounts()
+        self.usage_policy = UsagePolicy()
+        self.accounts_version = 0  # rises with each change of the two
+        self.usage_version = 0  # rises with each decay
         # derived
         self.schedulable: set[int] = set()
         self.active: set[int] = set()
@@ -110,6 +125,9 @@ class State:
         self.array_tasks: dict[int, dict[int, int]] = {}  # array id -> task index -> job id
         self.finished: deque[tuple[float, int]] = deque()  # (t_end, job id), oldest first
         self.timers: list[tuple[float, int]] = []  # heap of (t, job id): look at the job again
+        self.reservation_jobs: dict[str, set[int]] = {}  # reservation -> open jobs that ask for it or run in it
+        self.reserving_jobs: dict[int, frozenset[str]] = {}  # the other way round
+        self.over_run: list[tuple[float, int]] = []  # heap of (t, job id): running on after their reservation, until t
         self.free_cores: list[int] = []
         self.free_mem_mib: list[int] = []
         self.gres = GresUse()  # which GRES devices of each node are free
@@ -122,8 +140,10 @@ class State:
         self.kept_mem_mib: dict[str, int] = {}  # node -> memory that claims wait for
         # for the planner: drained by the scheduling cycle
         self.dirty_jobs: set[int] = set()
+        self.dirty_active: set[int] = set()  # jobs whose allocation, or the end of it, changed
         self.dirty_nodes: set[str] = set()
         self.dirty_partitions = True
+        self.dirty_reservations = True
         # for the shell: drained every loop turn
         self.transitions: list[Transition] = []
         self.counts: dict[str, int] = {}  # state word -> number of records
@@ -166,6 +186,24 @@ class State:
         self.partitions = {p.name: p for p in partitions}
         self.dirty_partitions = True
 
+    def set_licences(self, licences: dict[str, int]) -> None:
+        """Take the configured licences."""
+        if licences != self.licences:
+            self.licences = licences
+            self.licences_version += 1
+            self.dirty_partitions = True
+
+    def set_topology(self, topology: Topology) -> None:
+        """Take the configured topology."""
+        if topology != self.topology:
+            self.topology = topology
+            self.dirty_nodes.update(self.node_names)
+
+    def set_accounts(self, accounts: Accounts, policy: UsagePolicy) -> None:
+        """Take the configured accounts, associations and QOS, and how usage and limits are kept."""
+        self.accounts, self.usage_policy = accounts, policy
+        self.accounts_version += 1
+
     @property
     def default_partition(self) -> str:
         """Name of the default partition, "" if none is marked."""
@@ -188,6 +226,8 @@ class State:
             for edge in job.spec.dependency.edges:
                 if edge.job_id:
                     self.dependents.setdefault(edge.job_id, set()).add(job.job_id)
+        if job.spec.reservation or job.reservation:
+            index_job(self, job, job.t_submit)
 
     def forget_job(self, job_id: int) -> None:
         """Take a finished record out of the tables; its history entry stays."""
@@ -217,10 +257,14 @@ class State:
         self.counts[old] -= 1
         self.counts[new] = self.counts.get(new, 0) + 1
         self.tell(job, old, new, t, cause)
+        if old in ACTIVE or new in ACTIVE:
+            self.dirty_active.add(job.job_id)
         if new in ACTIVE:
             self.active.add(job.job_id)
         else:
             self.active.discard(job.job_id)
+        if job.spec.reservation or job.reservation:
+            index_job(self, job, t)
         if job.is_terminal:
             self.finished.append((t, job.job_id))
             if job.array_task_id is None:
@@ -298,7 +342,7 @@ class State:
         if job.state is not JobState.PENDING:
             return False, job.reason, job.reason_text
         if job.held:
-            if job.reason is Reason.LAUNCH_FAILED_REQUEUED_HELD:
+            if job.reason in (Reason.LAUNCH_FAILED_REQUEUED_HELD, Reason.RESERVATION_DELETED):
                 return False, job.reason, job.reason_text
             return False, (Reason.HELD_ADMIN if job.held == "admin" else Reason.HELD_USER), ""
         if job.spec.dependency is not None and not job.dependency_met:
@@ -360,12 +404,18 @@ class State:
             if alloc.whole:
                 node.whole_job = job.job_id
             self.dirty_nodes.add(name)
+        for name, given in zip(alloc.nodes, alloc.gres, strict=False):
+            if name in self.nodes:
+                self.gres.take(self.nodes[name], given, job.job_id)
 
     def release(self, job: JobRecord) -> None:
         """Take the allocation back."""
         alloc = job.alloc
         if alloc is None:
             return
+        for name, given in zip(alloc.nodes, alloc.gres, strict=False):
+            if name in self.nodes and job.job_id in self.nodes[name].jobs:
+                self.gres.release(self.nodes[name], given)
         for name, cores, count, mem in zip(alloc.nodes, alloc.cores, alloc.cpus, alloc.mem_mib, strict=True):
             node = self.nodes.get(name)
             if node is None or job.job_id not in node.jobs:
@@ -440,6 +490,7 @@ class State:
         """Recompute what is kept on these nodes for jobs that yield there and for claims."""
         for name in names:
             cores = mem = 0
+            gres: list[dict[str, str]] = []
             for job_id in self.nodes[name].jobs if name in self.nodes else ():
                 job = self.jobs[job_id]
                 if job.yields_cpus and job.alloc is not None:
@@ -450,6 +501,8 @@ class State:
                     at = claim.alloc.nodes.index(name)
                     cores |= core_mask(claim.alloc.cores[at])
                     mem += claim.alloc.mem_mib[at]
+                    gres.extend(claim.alloc.gres[at : at + 1])
+            self.gres.keep(name, gres)
             for table, value in ((self.kept_cores, cores), (self.kept_mem_mib, mem)):
                 if value:
                     table[name] = value
@@ -487,6 +540,7 @@ class State:
     def _recount_nodes(self) -> None:
         self.free_cores = [all_cores(n) for n in self.nodes.values()]
         self.free_mem_mib = [n.real_memory_mib for n in self.nodes.values()]
+        self.gres.reset(self.nodes.values())
         for node in self.nodes.values():
             node.cpus_alloc = node.mem_alloc_mib = node.whole_job = node.completing = 0
             node.jobs = {}
@@ -518,6 +572,7 @@ class State:
             alloc = job.claim.alloc if job.claim is not None else job.alloc
             if alloc is not None:
                 self.keep_for_waiting(alloc.nodes)
+        mark_nodes(self, self.nodes)
 
     def _lost_node(self, name: str) -> NodeRecord:
         """A node that a running job names but the configuration no longer has: kept, DOWN, until the job is gone."""
@@ -554,6 +609,8 @@ class State:
             tokens=self.tokens,
             keys=self.keys,
             blobs=self.blobs,
+            reservations=list(self.reservations.values()),
+            usage=self.usage,
         )
 
     def thaw(self, kept: Persistent) -> None:
@@ -561,6 +618,7 @@ class State:
         self.epoch, self.next_job_id = kept.epoch, kept.next_job_id
         self.history, self.tokens, self.keys = kept.history, kept.tokens, kept.keys
         self.blobs = kept.blobs
+        self.usage = kept.usage
         self.reservations = {r.name: r for r in kept.reservations}
         for name, node_kept in kept.nodes.items():
             node = NodeRecord(name=name, index=len(self.nodes))
@@ -582,8 +640,9 @@ class State:
                 self.look_again(job, now)
                 if job.spec.t_deadline:
                     heappush(self.timers, (job.spec.t_deadline, job.job_id))
+        self.over_run = sorted((j.t_over_run, j.job_id) for j in map(self.jobs.get, self.active) if j and j.t_over_run)
         self.dirty_nodes.update(self.node_names)
-        self.dirty_partitions = True
+        self.dirty_partitions = self.dirty_reservations = True
         self.transitions.clear()
 
     def drop_unused_blobs(self) -> set[str]:

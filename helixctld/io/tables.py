@@ -23,6 +23,7 @@ def node_records(config: Config) -> list[NodeRecord]:
             tmp_disk_mib=node.tmp_disk_mib,
             weight=node.weight,
             features=list(node.features),
+            gres=node.gres,
         )
         state = node.state.upper()
         if state in ("DOWN", "FUTURE"):

@@ -104,6 +104,16 @@ class NodeColumns:
                     self._by_feature.setdefault(name, np.zeros(len(self), np.bool_))[i] = True
         return _meeting(term, self._by_feature, len(self))
 
+    def shaped(self, sockets: int, cores: int, threads: int) -> Flags:
+        """Nodes with at least so many sockets, cores in each and threads of each core.  [N]"""
+        return np.array(
+            [
+                node.sockets >= sockets and node.cores_per_socket >= cores and node.threads_per_core >= threads
+                for node in self.records
+            ],
+            np.bool_,
+        )
+
     def indexes(self, state: State, names: Iterable[str]) -> list[int]:
         """Rows of the names that exist."""
         return [node.index for name in names if (node := state.nodes.get(name)) is not None]

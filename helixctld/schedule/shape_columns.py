@@ -233,6 +233,8 @@ class ShapeColumns:
         if len(must) != len(request.must):
             gate = gate or BAD
         self._must[row] = must
+        if self.needs.sources.gres.lacking(request):  # no node has such devices any more
+            gate = gate or BAD
         elig = self._elig_row(state, work.part[row], request)
         if excluded:  # where launching failed: avoided unless that leaves too few nodes
             wider = self._elig_row(state, work.part[row], request, tuple(excluded))
@@ -255,12 +257,15 @@ class ShapeColumns:
         work.exclusive[row] = request.exclusive
 
     def _elig_row(self, state: State, part: int, request: Request, avoid: tuple[str, ...] = ()) -> int:
-        key = (int(part), request.constraint, request.exclude, request.reservation, avoid)
+        counts = (request.sockets_min, request.cores_min, request.threads_min)
+        key = (int(part), request.constraint, request.exclude, request.reservation, counts, avoid)
         row = self._elig_rows.get(key)
         if row is None:
             if len(self._elig) > _ELIG_SPARE + 2 * len(self._keys):
                 self._drop_unused_elig()
             allowed = self.nodes.meeting(request.constraint)
+            if any(counts):
+                allowed &= self.nodes.shaped(*counts)
             allowed[self.nodes.indexes(state, (*request.exclude, *avoid))] = False
             allowed = allowed[self.rows.hosts] & self.rows.inside(request.reservation)
             row = self._elig_rows[key] = len(self._elig)

@@ -55,6 +55,9 @@ class GresSource(Protocol):
     def asked(self, request: Request) -> Sequence[int]:
         """Units of each kind the request wants on each node."""
 
+    def lacking(self, request: Request) -> str:
+        """A kind that the request wants and that has no column because no node has it; "" if there is none."""
+
     def held(self, job: JobRecord, alloc: Allocation, place: int) -> Sequence[int]:
         """Units of each kind `alloc` has on its node number `place`."""
 
@@ -79,6 +82,10 @@ class NoGres:
     def asked(self, request: Request) -> Sequence[int]:
         """Nothing."""
         return ()
+
+    def lacking(self, request: Request) -> str:
+        """The first kind that is wanted."""
+        return next((kind for kind, _ in request.gres), "")
 
     def held(self, job: JobRecord, alloc: Allocation, place: int) -> Sequence[int]:
         """Nothing."""

@@ -47,7 +47,7 @@ def test_says_of_every_key_what_becomes_of_it(tmp_path: Path) -> None:
         ("AccountingStorageType", Severity.LATER),
         ("MaxJobCont", Severity.UNKNOWN),
         ("RealMemory", Severity.HONOURED),
-        ("Gres", Severity.LATER),
+        ("Gres", Severity.ERROR),
         ("State", Severity.WARNING),
         ("OverSubscribe", Severity.WARNING),
     } <= by_key
@@ -55,7 +55,7 @@ def test_says_of_every_key_what_becomes_of_it(tmp_path: Path) -> None:
     assert (unknown.line, unknown.nearest) == (9, "MaxJobCount")
     assert "ControlMachine" in next(f for f in found if f.key == "HelixctldHost").message
     assert [f.line for f in found] == sorted(f.line for f in found)
-    assert {f.key for f in found if f.severity in FATAL} == {"MaxJobCont"}
+    assert {f.key for f in found if f.severity in FATAL} == {"MaxJobCont", "Gres"}
 
 
 def test_shows_all_faults_at_once(tmp_path: Path) -> None:

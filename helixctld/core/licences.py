@@ -1,0 +1,44 @@
+"""Licences: what jobs have of them, and whether a request can ever have them.  Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from helix.errors import Never, NotFound
+from helix.licences import parse_licences
+from helixctld.core.nearest import did_you_mean
+from helixctld.core.state import State
+
+
+def licences_used(state: State) -> dict[str, int]:
+    """Name -> how many the ACTIVE jobs have; derived from their specs.  O(active jobs)."""
+    used: dict[str, int] = {}
+    for job_id in state.active:
+        text = state.jobs[job_id].spec.licenses
+        if text:
+            for name, count in parse_licences(text):
+                used[name] = used.get(name, 0) + count
+    return used
+
+
+def require_licences(state: State, text: str) -> None:
+    """Raises NotFound (LICENSE_UNKNOWN), or Never (LICENSES_NEVER) for more than there are."""
+    for name, count in parse_licences(text):
+        total = state.licences.get(name)
+        if total is None:
+            hint = did_you_mean(name, state.licences) if state.licences else "helix.conf has no Licenses="
+            raise NotFound(f"no licence '{name}'", code="LICENSE_UNKNOWN", hint=hint)
+        if count > total:
+            raise Never(
+                f"{count} licences {name} are asked, there are {total}", code="LICENSES_NEVER", hint="ask for fewer"
+            )
+
+
+def licence_rows(state: State) -> list[dict[str, Any]]:
+    """What `hctl show licenses` prints, by name; also licences that jobs have and the configuration has not."""
+    used = licences_used(state)
+    return [
+        {"name": name, "total": (total := state.licences.get(name, 0)), "used": (n := used.get(name, 0)),
+         "free": max(0, total - n), "reserved": 0}
+        for name in sorted({*state.licences, *used})
+    ]  # fmt: skip
