@@ -9,6 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:  # numpy takes 15 MB; helixd, which needs only `ckernels`, goes without
+    from helix_native.ahead_arrays import (
+        AheadParams,
+        AheadResult,
+        AheadTables,
+        JobArrays,
+        KeptArrays,
+        NeedArrays,
+        PoolArrays,
+        RowArrays,
+        SpanArrays,
+    )
     from helix_native.arrays import NodeArrays, PlanArrays, QueueArrays, ShapeArrays, TableArrays
 
 
@@ -20,6 +31,23 @@ class Kernels(Protocol):
     ) -> PlanArrays:
         """One pass over the queue, at most `starts_max` starts."""
 
+    def plan_ahead(
+        self,
+        nodes: NodeArrays,
+        shapes: ShapeArrays,
+        tables: TableArrays,
+        queue: QueueArrays,
+        rows: RowArrays,
+        needs: NeedArrays,
+        extra: AheadTables,
+        jobs: JobArrays,
+        pools: PoolArrays,
+        spans: SpanArrays,
+        kept: KeptArrays,
+        params: AheadParams,
+    ) -> AheadResult:
+        """One pass that looks ahead: starts now, protected reservations, predictions."""
+
 
 _compiled: Kernels | None = None
 
@@ -28,9 +56,9 @@ def kernels() -> Kernels:
     """The fastest implementation that is ready; never blocks."""
     if _compiled is not None:
         return _compiled
-    from helix_native import reference
+    from helix_native import plain
 
-    return reference
+    return plain
 
 
 def is_warm() -> bool:
@@ -44,8 +72,8 @@ def warm_up() -> None:
     Safe to call from any thread and more than once: the switch is one assignment.
     """
     global _compiled
-    from helix_native import numba_kernels, samples
+    from helix_native import compiled, samples
 
     nodes, shapes, tables, queue = samples.smallest()
-    numba_kernels.plan_fifo(nodes, shapes, tables, queue, 1)
-    _compiled = numba_kernels
+    compiled.plan_fifo(nodes, shapes, tables, queue, 1)
+    _compiled = compiled
