@@ -105,6 +105,35 @@ def parse_when(text: str, now: float) -> float:
     raise _bad_when(shown, "there is no such day")
 
 
+def add_days(t: float, days: int) -> float:
+    """The same time of day so many days later, in local time: 23 or 25 hours where the clocks change between."""
+    there = time.localtime(t)
+    moment = (there.tm_year, there.tm_mon, there.tm_mday + days, there.tm_hour, there.tm_min, there.tm_sec, 0, 0, -1)
+    return time.mktime(moment) + t % 1.0
+
+
+def next_period(t: float, period: str) -> float:
+    """When the period that `t` lies in is over, in local time: DAILY, WEEKLY (Sunday), MONTHLY, QUARTERLY, YEARLY."""
+    there = time.localtime(t)
+    year, month, day = there.tm_year, there.tm_mon, there.tm_mday
+    if period == "DAILY":
+        day += 1
+    elif period == "WEEKLY":
+        day += 7 - (there.tm_wday + 1) % 7
+    elif period == "MONTHLY":
+        month, day = month + 1, 1
+    elif period == "QUARTERLY":
+        month, day = month - (month - 1) % 3 + 3, 1
+    else:
+        year, month, day = year + 1, 1, 1
+    return time.mktime((year, month, day, 0, 0, 0, 0, 0, -1))
+
+
+def weekday(t: float) -> int:
+    """The day of the week in local time: 0 = Monday."""
+    return time.localtime(t).tm_wday
+
+
 def format_time_limit(seconds: int) -> str:
     """A time limit as squeue prints it: `5:00`, `1:00:00`, `2-00:00:00`, `UNLIMITED` for 0."""
     return "UNLIMITED" if seconds == UNLIMITED_S else format_elapsed(seconds)

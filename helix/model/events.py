@@ -13,6 +13,7 @@ from msgspec import Struct, field
 from helix.model.job import Allocation, Claim, ExitInfo, JobSpec
 from helix.model.job_state import JobState, Reason
 from helix.model.node import Fingerprint
+from helix.model.reservation import ReservationRecord
 
 
 class _Event(Struct, omit_defaults=True, tag=True, kw_only=True):
@@ -45,6 +46,7 @@ class JobSubmitted(_Event, kw_only=True):
     group: str = ""
     spec: JobSpec
     priority: int = 0
+    assoc: str = ""
 
 
 class JobStarted(_Event, kw_only=True):
@@ -55,6 +57,7 @@ class JobStarted(_Event, kw_only=True):
     array_task_id: int | None = None
     attempt: int
     partition: str
+    reservation: str = ""  # whose nodes they are, "" = none
     time_limit_s: int = 0
     alloc: Allocation
 
@@ -165,6 +168,7 @@ class JobUpdated(_Event, kw_only=True):
     priority: int | None = None
     time_limit_s: int | None = None
     pending: str | None = None  # array's own record: what is left to start
+    assoc: str | None = None  # another association, after a change of account or partition
     by_uid: int = 0
 
 
@@ -218,6 +222,44 @@ class PartitionUpdated(_Event, kw_only=True):
     changes: dict[str, Any]
 
 
+class ReservationCreated(_Event, kw_only=True):
+    """An advance reservation was made."""
+
+    reservation: ReservationRecord
+
+
+class ReservationUpdated(_Event, kw_only=True):
+    """It is another now: changed on request, moved to its next occurrence, or given other nodes."""
+
+    reservation: ReservationRecord
+    cause: str = ""  # "changed", "next", "nodes"
+    by_uid: int | None = None
+    over_run_s: int | None = None  # "next": jobs in the occurrence that is over run on for so long; None = as they like
+
+
+class ReservationStarted(_Event, kw_only=True):
+    """Its time has come."""
+
+    name: str
+
+
+class ReservationDeleted(_Event, kw_only=True):
+    """It is gone: deleted, over, or purged because nobody used it."""
+
+    name: str
+    cause: str = ""  # "deleted", "over", "idle"
+    by_uid: int | None = None
+    over_run_s: int | None = None  # jobs that run in it run on for so long; None = as they like
+
+
+class UsageDecayed(_Event, kw_only=True):
+    """What associations and QOS have used becomes less, and running jobs are charged up to now."""
+
+    factor: int  # what is left, of 2**32
+    keep: list[str] = field(default_factory=list)  # keys of the book that do not decay
+    reset: bool = False
+
+
 class NodeKeyAdmitted(_Event, kw_only=True):
     """A link's CURVE public key (Z85) was admitted by a join token."""
 
@@ -247,4 +289,9 @@ Event = (
     | NodeUpdated
     | PartitionUpdated
     | NodeKeyAdmitted
+    | UsageDecayed
+    | ReservationCreated
+    | ReservationUpdated
+    | ReservationStarted
+    | ReservationDeleted
 )

@@ -6,7 +6,7 @@ state.  A stale event (an attempt that is over) changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from heapq import heappush
 from typing import Any
 
@@ -17,7 +17,10 @@ from helix.model import events as ev
 from helix.model.job import JobRecord
 from helix.model.job_state import TERMINAL, JobState, Reason
 from helix.model.node import NodeBase
+from helix.model.reservation import ReservationRecord
+from helixctld.core.reservation_index import asked, index_job, mark_nodes
 from helixctld.core.state import State
+from helixctld.core.usage import charge_until, decay
 
 
 def apply(state: State, event: ev.Event) -> None:
@@ -44,6 +47,7 @@ def _job_submitted(state: State, e: ev.JobSubmitted) -> None:
         group=e.group,
         spec=spec,
         priority=e.priority,
+        assoc=e.assoc,
         held="admin" if spec.priority == 0 else "user" if spec.hold else "",
         t_submit=e.t,
         partition=spec.partitions[0] if spec.partitions else state.default_partition,
@@ -72,10 +76,12 @@ def _job_started(state: State, e: ev.JobStarted) -> None:
     job.attempt = e.attempt
     job.alloc = e.alloc
     job.partition = e.partition
+    job.reservation, job.t_over_run = e.reservation, 0.0
     job.time_limit_s = e.time_limit_s
     job.t_start = e.t
     job.t_end = 0.0
     job.suspended_s = job.t_suspended = 0.0
+    job.charged_ms = 0
     job.suspended_for = ""
     job.t_preempt = job.t_kill = 0.0
     job.preemptor = 0
@@ -107,6 +113,7 @@ def _split_task(state: State, parent: JobRecord, e: ev.JobStarted) -> JobRecord:
         group=parent.group,
         spec=parent.spec,
         priority=parent.priority,
+        assoc=parent.assoc,
         t_submit=parent.t_submit,
         t_eligible=parent.t_eligible,
         array_job_id=parent.job_id,
@@ -158,6 +165,7 @@ def _job_ended(state: State, e: ev.JobEnded) -> None:
         job.stderr_path = e.stderr or job.stderr_path
         if e.t_start:
             job.t_start = e.t_start
+        charge_until(state.usage, job, e.t)
     job.exit = e.exit
     job.derived_exit = e.exit
     job.usage = e.usage
@@ -169,6 +177,9 @@ def _job_ended(state: State, e: ev.JobEnded) -> None:
     job.launch_failures = job.launch_failures + 1 if e.launch_failed else 0
     if e.exclude_node and e.exclude_node not in job.excluded_nodes:
         job.excluded_nodes.append(e.exclude_node)
+    job.t_over_run = 0.0
+    if e.state not in TERMINAL:
+        job.reservation = ""
     state.set_job_state(job, e.state, e.t, _ended_cause(e))
     if e.state not in TERMINAL:
         _back_to_queue(state, job, e.held, e.t, e.t_begin)
@@ -303,7 +314,12 @@ def _job_released(state: State, e: ev.JobReleased) -> None:
         return
     job.held = ""
     job.launch_failures = 0
-    if job.reason in (Reason.LAUNCH_FAILED_REQUEUED_HELD, Reason.HELD_ADMIN, Reason.HELD_USER):
+    if job.reason in (
+        Reason.LAUNCH_FAILED_REQUEUED_HELD,
+        Reason.RESERVATION_DELETED,
+        Reason.HELD_ADMIN,
+        Reason.HELD_USER,
+    ):
         job.reason, job.reason_text = Reason.NONE, ""
     if job.spec.priority == 0:
         _copied(job).priority = None
@@ -348,12 +364,17 @@ def _job_updated(state: State, e: ev.JobUpdated) -> None:
             job.held = ""
     if e.spec.priority == 0 and job.is_waiting:
         job.held = "admin"
+    if e.assoc is not None:
+        job.assoc = e.assoc
     if e.time_limit_s is not None:
         job.time_limit_s = e.time_limit_s
+        state.dirty_active.add(job.job_id)
+        state.dirty_jobs.add(job.job_id)
     if e.pending is not None and job.pending is not None:
         job.pending = parse_indexes(e.pending) if e.pending else IndexSet()
     if old_name != e.spec.name:
         state.rename(job, old_name)
+    index_job(state, job, e.t)
     if job.is_waiting:
         if e.spec.partitions:
             job.partition = e.spec.partitions[0]
@@ -460,6 +481,73 @@ def _partition_updated(state: State, e: ev.PartitionUpdated) -> None:
     state.dirty_partitions = True
 
 
+def _reservation_created(state: State, e: ev.ReservationCreated) -> None:
+    r = e.reservation
+    state.reservations[r.name] = replace(r)
+    _reservation_changed(state, r.name, r.shares, e.t)
+
+
+def _reservation_updated(state: State, e: ev.ReservationUpdated) -> None:
+    old = state.reservations.get(e.reservation.name)
+    if old is None:
+        return
+    r = state.reservations[old.name] = replace(e.reservation)
+    if not r.active:
+        r.t_idle = 0.0
+        if old.active:
+            _let_over_run(state, old, e.t, e.over_run_s)
+    _reservation_changed(state, r.name, old.shares.keys() | r.shares.keys(), e.t)
+
+
+def _reservation_started(state: State, e: ev.ReservationStarted) -> None:
+    r = state.reservations.get(e.name)
+    if r is not None:
+        r.active = True
+        r.t_idle = 0.0 if e.name in state.reservation_jobs else e.t
+        _reservation_changed(state, e.name, r.shares, e.t)
+
+
+def _reservation_deleted(state: State, e: ev.ReservationDeleted) -> None:
+    """Jobs that wait for it lose their wish for it; unless they wished for others too, they are held."""
+    r = state.reservations.pop(e.name, None)
+    if r is None:
+        return
+    if r.active:
+        _let_over_run(state, r, e.t, e.over_run_s)
+    for job_id in sorted(state.reservation_jobs.get(e.name, ())):
+        job = state.jobs[job_id]
+        if not job.is_waiting:
+            continue
+        left = [name for name in asked(job) if name != e.name]
+        _copied(job).reservation = ",".join(left)
+        index_job(state, job, e.t)
+        if not left and not r.has("NO_HOLD_JOBS_AFTER") and not job.held and job.state is JobState.PENDING:
+            job.held = "user"
+            job.reason, job.reason_text = Reason.RESERVATION_DELETED, f"reservation {e.name} is gone"
+        state.tell(job, job.state, job.state, e.t, f"reservation {e.name} is gone ({e.cause or 'deleted'})")
+        state.look_again(job, e.t)
+    _reservation_changed(state, e.name, r.shares, e.t)
+
+
+def _reservation_changed(state: State, name: str, nodes: Iterable[str], t: float) -> None:
+    mark_nodes(state, nodes)
+    for job_id in sorted(state.reservation_jobs.get(name, ())):
+        if (job := state.jobs[job_id]).is_waiting:
+            state.look_again(job, t)
+    state.dirty_reservations = True
+
+
+def _let_over_run(state: State, r: ReservationRecord, t: float, over_run_s: int | None) -> None:
+    """Its time is over: what runs in it is ended after ResvOverRun."""
+    if over_run_s is None or r.has("FLEX"):
+        return
+    for job_id in sorted(state.reservation_jobs.get(r.name, ())):
+        job = state.jobs[job_id]
+        if job.is_active and job.reservation == r.name:
+            job.t_over_run = t + over_run_s
+            heappush(state.over_run, (job.t_over_run, job_id))
+
+
 def _key_admitted(state: State, e: ev.NodeKeyAdmitted) -> None:
     state.keys[e.name] = e.key
 
@@ -486,4 +574,9 @@ _TABLE: dict[type, Callable[[State, Any], None]] = {
     ev.NodeUpdated: _node_updated,
     ev.PartitionUpdated: _partition_updated,
     ev.NodeKeyAdmitted: _key_admitted,
+    ev.UsageDecayed: decay,
+    ev.ReservationCreated: _reservation_created,
+    ev.ReservationUpdated: _reservation_updated,
+    ev.ReservationStarted: _reservation_started,
+    ev.ReservationDeleted: _reservation_deleted,
 }

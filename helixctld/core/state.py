@@ -32,8 +32,8 @@ from helix.model.partition import PartitionRecord
 from helix.model.reservation import ReservationRecord
 from helix.model.topology import Topology
 from helixctld.core.dependencies import Verdict, evaluate, ready_tasks
-from helixctld.core.reservation_index import awaited, index_job, mark_nodes
 from helixctld.core.gres_use import GresUse
+from helixctld.core.reservation_index import awaited, index_job, mark_nodes
 from helixctld.core.usage import Usage, UsagePolicy
 
 STORY_MAX = 64  #: entries kept per job

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from helix.model import events as ev
 from helixctld.core.state import State
+from helixctld.core.usage import bill
 from helixctld.schedule.verify import AcceptedStart
 
 
@@ -21,6 +22,7 @@ def start_events(state: State, accepted: list[AcceptedStart], now: float) -> lis
     events: list[ev.Event] = []
     for start in accepted:
         job = state.jobs[start.job_id]
+        bill(state, job, start.partition, start.alloc)
         event = ev.JobStarted(
             t=now,
             job_id=job.job_id,

@@ -16,7 +16,7 @@ from helix.blobstore import blob_hash
 from helix.model import events as ev
 from helix.model.job import Claim, ExitInfo
 from helix.model.job_state import JobState
-from helixctld.core import requests, timers, update
+from helixctld.core import requests, reservation_due, reservations, timers, update
 from helixctld.core.select_jobs import Target
 from helixctld.io.journal import Journal
 
@@ -60,6 +60,7 @@ def history() -> Cluster:
 
 def _newer_kinds(c: Cluster) -> None:
     """Kinds of events that 0.1.0 did not have."""
+    c.do(ev.UsageDecayed(t=c.now, factor=1 << 31))
     victim = c.start(c.submit(name="victim"), cores=(3,), mem_mib=10)
     c.launch(victim)
     c.do(ev.JobSuspended(t=c.now, job_id=victim.job_id, cause="preempt", yields=True))
@@ -72,6 +73,17 @@ def _newer_kinds(c: Cluster) -> None:
             t=c.now, job_id=victim.job_id, attempt=0, outcome=JobState.PREEMPTED, preemptor=urgent.job_id, kill_wait_s=5
         )
     )
+    _reservations(c)
+
+
+def _reservations(c: Cluster) -> None:
+    """One that is made, changed, begins and is over, and the job that asked for it."""
+    asked = {"ReservationName": "night", "StartTime": "now+1hour", "Duration": "60", "Nodes": "n1", "Users": "alice"}
+    c.do(reservations.create(c.state, asked, ROOT, c.now, lambda _group: ()))
+    c.submit(name="reserved", reservation="night")
+    c.do(reservations.update(c.state, "night", {"Duration": "30"}, ROOT, c.now, lambda _group: ()))
+    for moment in (3600, 5400):
+        c.do(*reservation_due.due(c.state, c.now + moment, 0))
 
 
 def main() -> None:
