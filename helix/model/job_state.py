@@ -128,6 +128,7 @@ class Reason(StrEnum):
     BAD_CONSTRAINTS = "BadConstraints"
     LICENSES = "Licenses"
     RESERVATION = "Reservation"
+    RESERVATION_DELETED = "ReservationDeleted"
     LAUNCH_FAILED_REQUEUED_HELD = "launch_failed_requeued_held"
     JOB_LAUNCH_FAILURE = "JobLaunchFailure"
     NON_ZERO_EXIT = "NonZeroExitCode"

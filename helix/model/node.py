@@ -54,6 +54,8 @@ class NodeRecord(Struct, omit_defaults=True, kw_only=True):
     tmp_disk_mib: int = 0
     weight: int = 1
     features: list[str] = field(default_factory=list)
+    attrs: dict[str, str] = field(default_factory=dict)  # Attr= of the node line
+    admit: str = ""  # Admit= of the node line: which jobs it takes, "" = all
     gres: str = ""  # configured generic resources, complete: "gpu:a100:4,nvme:1"
     base: NodeBase = NodeBase.UNKNOWN
     drain: bool = False

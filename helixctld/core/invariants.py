@@ -58,6 +58,17 @@ def check(state: State) -> None:
         assert node.cpus_alloc <= node.cpus or not is_counted(node), f"node {node.name}: more CPUs given than it has"
         completing = sum(state.jobs[j].state is JobState.COMPLETING for j in node.jobs)
         assert completing == node.completing, f"node {node.name}: completing {node.completing}, really {completing}"
+    for name, jobs in state.reservation_jobs.items():
+        for job_id in jobs:
+            assert name in state.reserving_jobs.get(job_id, ()), f"reservation {name}: job {job_id} is indexed by halves"
+    for job_id, names in state.reserving_jobs.items():
+        job = state.jobs[job_id]
+        mine = {job.reservation} if job.is_active else set(job.spec.reservation.split(","))
+        assert not job.is_terminal, f"job {job.display_id} is over and counted in {sorted(names)}"
+        assert names == mine - {""}, f"job {job.display_id} is counted in {sorted(names)}, not {sorted(mine)}"
+    for node in state.nodes.values():
+        held = [r.name for r in state.reservations.values() if r.active and node.name in r.shares]
+        assert node.reservations == held, f"node {node.name}: reserved by {node.reservations}, really {held}"
     for job_id in state.schedulable:
         assert job_id in state.jobs, f"schedulable job {job_id} does not exist"
     assert all(job_id < state.next_job_id for job_id in state.jobs), "a job id at or above the next one"

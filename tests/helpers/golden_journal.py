@@ -79,6 +79,7 @@ def _newer_kinds(c: Cluster) -> None:
 def _reservations(c: Cluster) -> None:
     """One that is made, changed, begins and is over, and the job that asked for it."""
     asked = {"ReservationName": "night", "StartTime": "now+1hour", "Duration": "60", "Nodes": "n1", "Users": "alice"}
+    asked["Flags"] = "IGNORE_JOBS"
     c.do(reservations.create(c.state, asked, ROOT, c.now, lambda _group: ()))
     c.submit(name="reserved", reservation="night")
     c.do(reservations.update(c.state, "night", {"Duration": "30"}, ROOT, c.now, lambda _group: ()))
