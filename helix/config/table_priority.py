@@ -1,4 +1,4 @@
-"""The cluster-wide keys of priorities, usage and limits; part of `SETTINGS`.  Names and defaults are slurm.conf(5)'s."""
+"""The cluster-wide keys of priorities, usage and limits, part of `SETTINGS`.  Names and defaults: slurm.conf(5)."""
 
 from __future__ import annotations
 
@@ -154,8 +154,8 @@ PRIORITY_KEYS: tuple[Key, ...] = (
         choices=RESET_PERIODS,
         default="NONE",
         section="priority",
-        doc="When all usage is set to 0: at midnight of every day, of Sunday, of the first of the month, of the quarter "
-        "or of the year, by the controller's clock; NOW once, at the next start or hctl reconfigure.",
+        doc="When all usage is set to 0: at midnight of every day, of Sunday, of the first of the month, of the "
+        "quarter or of the year, by the controller's clock; NOW once, at the next start or hctl reconfigure.",
     ),
     Key(
         name="FairShareDampeningFactor",

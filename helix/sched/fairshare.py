@@ -50,10 +50,7 @@ def classic(tree: Tree, dampening: int = 1, *, depth_oblivious: bool = False) ->
     norm_shares = _norm_shares(tree)
     total = tree.usage[0] if tree.usage else 0
     norm_usage = [used / total if total else 0.0 for used in tree.usage]
-    if depth_oblivious:
-        effective = _oblivious(tree, norm_shares, norm_usage)
-    else:
-        effective = _effective(tree, norm_usage)
+    effective = _oblivious(tree, norm_shares, norm_usage) if depth_oblivious else _effective(tree, norm_usage)
     factor = []
     for row, used in enumerate(effective):
         above = tree.parent[row]

@@ -132,7 +132,7 @@ def test_tres_and_weights() -> None:
         "gres/gpu": 2 * 10**9,
     }
     for bad in ("cpu", "cpu=x", "gpu=1", "mem=1X"):
-        with pytest.raises(ValueError, match="."):
+        with pytest.raises(ValueError, match=r"."):
             parse_weights(bad)
 
 
