@@ -15,6 +15,8 @@ from helix.model.node import NodeRecord
 from helix.model.partition import PartitionRecord
 from helix.sched.options import SchedOptions
 from helix.sched.plan import Plan
+from helix.sched.preempt import Contender, PreemptRules, Terms
+from helix.sched.priority import Priorities, PriorityOptions, PriorityScale, PriorityTable
 from helix.sched.request import Request
 from helix.sched.snapshot import Snapshot
 
@@ -49,5 +51,24 @@ class SelectPlugin(Protocol):
         """`count` CPUs out of the bit mask `free`, or None if the node cannot give them."""
 
 
+@runtime_checkable
+class PreemptPlugin(Protocol):
+    """`preempt/…` (PreemptType): which running jobs may make room for which waiting ones, how, and in which order."""
+
+    enabled: bool  #: False if nobody ever makes room, so that nobody asks
+
+    def may_preempt(self, preemptor: Contender, victim: Contender, rules: PreemptRules) -> bool:
+        """True if `victim` may make room for `preemptor`.  Priorities that exempt, exempt times and modes that are OFF
+        are the caller's business."""
+
+    def terms(self, job: Contender) -> Terms:
+        """On what terms a running job makes room; jobs of a lower level do so first."""
+
+
 #: family -> what a plugin of it must offer
-FAMILIES: dict[str, type] = {"sched": SchedPlanner, "priority": PriorityPlugin, "select": SelectPlugin}
+FAMILIES: dict[str, type] = {
+    "sched": SchedPlanner,
+    "priority": PriorityPlugin,
+    "select": SelectPlugin,
+    "preempt": PreemptPlugin,
+}

@@ -24,7 +24,7 @@ from helix.plugin.families import FAMILIES
 
 GROUP = "helix.plugins."
 #: configuration key of each family, for messages
-KEYS = {"sched": "SchedulerType", "priority": "PriorityType", "select": "SelectType"}
+KEYS = {"sched": "SchedulerType", "priority": "PriorityType", "select": "SelectType", "preempt": "PreemptType"}
 
 
 def load_plugin(family: str, value: str, plugin_dirs: str = "") -> Any:
