@@ -1,0 +1,223 @@
+"""The clock of the simulator: ends, arrivals and passes over the real controller core.
+
+At one instant all ends come first, then all arrivals and what is due by time, then passes until nothing more starts.
+Nodes answer at once: a job runs from the second it starts, and ends after its run time or its limit, whichever is
+less.  Nothing here is random, so the same workload on the same machine gives the same result.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from math import ceil
+
+from helix.errors import HelixError
+from helix.model import events as ev
+from helix.model.job_state import JobState
+from helixctld.core.apply import apply
+from helixctld.core.submit import check_spec
+from helixctld.core.timers import due
+from helixctld.schedule.feasible import Feasibility
+from helixctld.schedule.starts import start_events
+from helixctld.sim.machine import MEMORY_LIMIT_S, Machine
+from helixctld.sim.workload import SimJob
+
+NOT_STARTED = -1
+FORGET_EVERY = 4096  #: ends between two sweeps of finished jobs
+TELL_EVERY = 1000  #: ends between two words about the progress
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the jobs, by their place in the workload; seconds as the trace counts them."""
+
+    jobs: list[SimJob]
+    start_s: list[int]  # NOT_STARTED: never
+    end_s: list[int]
+    cpus: list[int]  # allocated
+    backfilled: list[bool]  # started while an earlier job waited
+    nodes: list[tuple[str, ...]]  # where; empty unless asked for
+    refused: dict[int, str] = field(default_factory=dict)  # place -> why the controller did not take it
+    told: dict[int, int] = field(default_factory=dict)  # place -> start expected at arrival
+    passes: int = 0
+    conflicts: int = 0
+
+
+class Clock:
+    """Virtual seconds; what the cycle takes for its timer."""
+
+    __slots__ = ("now",)
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Engine:
+    """One run.  Job `k` of the workload is job id `k + 1`."""
+
+    def __init__(
+        self,
+        machine: Machine,
+        jobs: list[SimJob],
+        clock: Clock,
+        *,
+        keep_nodes: bool = False,
+        tell: Callable[[int], None] | None = None,
+    ) -> None:
+        """`keep_nodes`: note on which nodes each job ran.  `tell`: called now and then with the jobs that ended."""
+        count = len(jobs)
+        self.machine = machine
+        self.state = machine.state
+        self.clock = clock
+        self.jobs = jobs
+        self.keep_nodes = keep_nodes
+        self.tell = tell
+        self.out = Outcome(
+            jobs, [NOT_STARTED] * count, [NOT_STARTED] * count, [0] * count, [False] * count, [()] * count
+        )
+        self._ends: list[tuple[int, int, int]] = []  # heap of (second, job id, attempt)
+        self._uids: dict[str, int] = {}
+        self._first_waiting = 0
+        self._ended = self._swept = 0
+        self._feasible: dict[object, str] = {}  # request -> why it is refused
+        self._feasibility = Feasibility(machine.cycle.columns)
+
+    def run(self) -> Outcome:
+        """Play the whole workload."""
+        collecting = gc.isenabled()
+        gc.disable()  # records refer to each other in no cycles; looking for some doubles the time
+        try:
+            self._run()
+        finally:
+            if collecting:
+                gc.enable()
+        return self.out
+
+    def _run(self) -> None:
+        jobs, ends = self.jobs, self._ends
+        at, count = 0, len(jobs)
+        never = 1 << 62
+        while at < count or ends or self.state.schedulable:
+            t = jobs[at].submit_s if at < count else never
+            if ends and ends[0][0] < t:
+                t = ends[0][0]
+            wake = self._wake()
+            if wake < t:
+                t = wake
+            if t == never:
+                break  # what is left can never start
+            self.clock.now = now = float(t)
+            while ends and ends[0][0] <= t:
+                self._end(heappop(ends), now)
+            while at < count and jobs[at].submit_s <= t:
+                self._submit(at, now)
+                at += 1
+            self._due(now)
+            if self.state.schedulable:
+                self._passes(t, now)
+            self.state.transitions.clear()
+
+    # ---- events --------------------------------------------------------------------------------------------------
+
+    def _submit(self, place: int, now: float) -> None:
+        job = self.jobs[place]
+        spec = job.spec
+        why = self._refusal(job)
+        if why:
+            self.out.refused[place] = why
+            return
+        uid = self._uids.setdefault(job.user, 1000 + len(self._uids))
+        job_id = place + 1
+        priority = self.machine.priority.initial_priority(job_id, spec, held=False)
+        apply(
+            self.state,
+            ev.JobSubmitted(
+                t=now, job_id=job_id, uid=uid, gid=uid, user=job.user, group=job.user, spec=spec, priority=priority
+            ),
+        )
+
+    def _refusal(self, job: SimJob) -> str:
+        """Why the controller would refuse the job at submit, "" if it takes it."""
+        key = id(job.spec)
+        why = self._feasible.get(key)
+        if why is None:
+            why = ""
+            try:
+                check_spec(job.spec)
+                partitions = job.spec.partitions or [self.state.default_partition]
+                if unknown := [name for name in partitions if name not in self.state.partitions]:
+                    why = f"no partition '{unknown[0]}'"
+                else:
+                    self._feasibility.check_possible(self.state, job.spec, partitions)
+            except HelixError as error:
+                why = error.msg
+            self._feasible[key] = why
+        return why
+
+    def _end(self, end: tuple[int, int, int], now: float) -> None:
+        t, job_id, attempt = end
+        record = self.state.jobs.get(job_id)
+        if record is None or record.attempt != attempt or not record.is_active:
+            return
+        place = job_id - 1
+        job = self.jobs[place]
+        over = record.time_limit_s and job.run_s > record.time_limit_s
+        state = JobState.TIMEOUT if over else JobState.COMPLETED
+        apply(self.state, ev.JobEnded(t=now, job_id=job_id, attempt=attempt, state=state))
+        self.out.end_s[place] = t
+        self._ended += 1
+        if self._ended % TELL_EVERY == 0 and self.tell is not None:
+            self.tell(self._ended)
+
+    def _wake(self) -> int:
+        """The next second at which time alone changes something: begin times, and reservations that come due."""
+        timers = self.state.timers
+        return ceil(timers[0][0]) if timers else 1 << 62
+
+    def _due(self, now: float) -> None:
+        state = self.state
+        sweep = self._ended - self._swept >= FORGET_EVERY
+        if sweep or state.doomed or (state.timers and state.timers[0][0] <= now):
+            self._swept = self._ended
+            for event in due(state, now, MEMORY_LIMIT_S):
+                apply(state, event)
+
+    # ---- passes --------------------------------------------------------------------------------------------------
+
+    def _passes(self, t: int, now: float) -> None:
+        cycle, counters = self.machine.cycle, self.machine.cycle.counters
+        while True:
+            before = counters.truncated + counters.conflicts
+            accepted, _ = cycle.run_inline(self.state, now)
+            self.out.passes += 1
+            if accepted:
+                self._start(start_events(self.state, accepted, now), t, now)
+            if counters.truncated + counters.conflicts == before or not accepted:
+                return
+
+    def _start(self, events: list[ev.Event], t: int, now: float) -> None:
+        out = self.out
+        for event in events:
+            assert isinstance(event, ev.JobStarted)
+            apply(self.state, event)
+            job_id, attempt, limit = event.job_id, event.attempt, event.time_limit_s
+            place = job_id - 1
+            run = self.jobs[place].run_s
+            heappush(self._ends, (t + (min(run, limit) if limit else run), job_id, attempt))
+            apply(self.state, ev.JobLaunched(t=now, job_id=job_id, attempt=attempt, t_start=now))
+            out.start_s[place] = t
+            out.cpus[place] = sum(event.alloc.cpus)
+            if self.keep_nodes:
+                out.nodes[place] = tuple(event.alloc.nodes)
+        first, starts, refused = self._first_waiting, out.start_s, out.refused
+        while first < len(starts) and (starts[first] != NOT_STARTED or first in refused):
+            first += 1
+        self._first_waiting = first
+        for event in events:
+            assert isinstance(event, ev.JobStarted)
+            out.backfilled[event.job_id - 1] = event.job_id - 1 > first
