@@ -41,9 +41,24 @@ if TYPE_CHECKING:
         spread_job: bool
         use_min_nodes: bool
         constraint: str
+        require: str
+        rank: str
         nodelist: str | Sequence[str]
         exclude: str | Sequence[str]
-        licenses: str
+        licenses: str  # "matlab:2,ansys"
+        reservation: str  # one of these, comma-separated
+        gres: str  # on each node: "gpu:a100:2,nvme"
+        gpus: int | str  # of the whole job: 4, "a100:4"
+        gpus_per_node: int | str
+        gpus_per_socket: int | str
+        gpus_per_task: int | str
+        cpus_per_gpu: int
+        mem_per_gpu: int | str
+        switches: int | str  # "1@0:30:00"
+        mincpus: int  # least CPUs on each node
+        sockets_per_node: int
+        cores_per_socket: int
+        threads_per_core: int
         time_limit: int | str | Any  # [time] "1:30:00"; a number is minutes, as in sbatch; or a timedelta
         time: int | str | Any
         time_min: int | str | Any
@@ -90,6 +105,7 @@ _ALIASES = {
     "ntasks": "tasks",
     "ntasks_per_node": "tasks_per_node",
     "time": "time_limit",
+    "mincpus": "cpus_min",
     "chdir": "work_dir",
     "input": "stdin",
     "output": "stdout",
@@ -113,7 +129,16 @@ _SAME = frozenset(
         "spread_job",
         "use_min_nodes",
         "constraint",
+        "require",
+        "rank",
         "licenses",
+        "reservation",
+        "gres",
+        "cpus_per_gpu",
+        "cpus_min",
+        "sockets_per_node",
+        "cores_per_socket",
+        "threads_per_core",
         "kill_on_invalid_dep",
         "hold",
         "nice",
@@ -140,6 +165,12 @@ _OTHER = frozenset(
         "nodes",
         "mem",
         "mem_per_cpu",
+        "mem_per_gpu",
+        "gpus",
+        "gpus_per_node",
+        "gpus_per_socket",
+        "gpus_per_task",
+        "switches",
         "tmp",
         "nodelist",
         "exclude",
@@ -273,6 +304,14 @@ def _translate(name: str, value: Any, spec: dict[str, Any]) -> None:
         spec.update({"mem_per_node_mib": mib} if mib else {"mem_all": True})
     elif name == "mem_per_cpu":
         spec["mem_per_cpu_mib"] = _mib(value)
+    elif name == "mem_per_gpu":
+        spec["mem_per_gpu_mib"] = _mib(value)
+    elif name in ("gpus", "gpus_per_node", "gpus_per_socket", "gpus_per_task"):
+        spec[name] = str(value)
+    elif name == "switches":
+        count, _, wait = str(value).partition("@")
+        spec["switches"] = int(count) if count.isdecimal() else -1
+        spec["switch_wait_s"] = _seconds(wait) if wait else None
     elif name == "tmp":
         spec["tmp_mib"] = _mib(value)
     elif name in ("time_limit", "time_min"):

@@ -69,6 +69,8 @@ SPEC_FIELDS = (
     "mem_per_cpu_mib",
     "tmp_mib",
     "constraint",
+    "require",
+    "rank",
     "exclusive",
     "oversubscribe",
     "contiguous",
@@ -77,6 +79,17 @@ SPEC_FIELDS = (
     "nodelist",
     "exclude",
     "licenses",
+    "gres",
+    "gpus",
+    "gpus_per_node",
+    "gpus_per_socket",
+    "gpus_per_task",
+    "cpus_per_gpu",
+    "mem_per_gpu_mib",
+    "cpus_min",
+    "sockets_per_node",
+    "cores_per_socket",
+    "threads_per_core",
     "distribution",
     "time_limit_s",
     "time_min_s",
@@ -90,6 +103,7 @@ SPEC_FIELDS = (
     "priority",
     "requeue",
     "no_kill",
+    "reservation",
     "stdin",
     "stdout",
     "stderr",
@@ -169,6 +183,14 @@ def _spec(values: dict[str, Any], script: Script, invocation: app.Invocation) ->
             spec["mem_per_node_mib"] = values["mem"]
         else:
             spec["mem_all"] = True
+    if "switches" in values:
+        spec["switches"], wait_s = values["switches"]
+        if wait_s is not None:
+            spec["switch_wait_s"] = wait_s
+    if "extra_node_info" in values:
+        names = ("sockets_per_node", "cores_per_socket", "threads_per_core")
+        given = zip(names, values["extra_node_info"], strict=True)
+        spec = {**{name: number for name, number in given if number}, **spec}
     if "array" in values:
         spec["array"], limit = values["array"]
         if limit:

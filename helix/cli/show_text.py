@@ -115,21 +115,23 @@ def job_lines(job: Row, *, details: bool = False) -> Lines:
             ("CPUs/Task", job["cpus_per_task"]),
             ("ReqB:S:C:T", "0:0:*:*"),
         ],
-        [("TRES", resources)],
+        [("TRES", _with(resources, job["gres_tres"]))],
         [
-            ("Socks/Node", "*"),
+            ("Socks/Node", job["sockets_per_node"] or "*"),
             ("NtasksPerN:B:S:C", f"{job['tasks_per_node']}:0:*:*"),
             ("CoreSpec", "*"),
         ],
     ]
     if details:
         lines.extend(
-            [("Nodes", node), ("CPU_IDs", _cpu_ids(cpus)), ("GRES", "")]
+            [("Nodes", node), ("CPU_IDs", _cpu_ids(cpus)), ("GRES", (job.get("gres_given") or {}).get(node, ""))]
             for node, cpus in (job.get("cores") or {}).items()
         )
     lines += [
-        [("MinCPUsNode", job["cpus_per_task"]), mem, ("MinTmpDiskNode", memory(job["tmp_mib"]))],
+        [("MinCPUsNode", max(job["cpus_per_task"], job["cpus_min"])), mem, ("MinTmpDiskNode", memory(job["tmp_mib"]))],
         [("Features", null(job["constraint"])), ("DelayBoot", "00:00:00")],
+        [("Require", job["require"])] if job["require"] else [],
+        [("Rank", job["rank"])] if job["rank"] else [],
         [
             ("OverSubscribe", "NO" if job["exclusive"] else "YES" if job["oversubscribe"] else "OK"),
             ("Contiguous", int(job["contiguous"])),
@@ -139,6 +141,8 @@ def job_lines(job: Row, *, details: bool = False) -> Lines:
         [("Command", job["command"])],
         [("WorkDir", job["work_dir"])],
         [("Comment", job["comment"])] if job["comment"] else [],
+        [("Switches", f"{job['switches']}@{_switch_wait(job)}")] if job["switches"] else [],
+        *([(key, job[field])] for key, field in _TRES_ASKED if job[field]),
         [("StdErr", job["stderr"] or stdout)],
         [("StdIn", job["stdin"] or "/dev/null")],
         [("StdOut", stdout)],
@@ -156,10 +160,32 @@ def job_story(job: Row) -> list[str]:
     ]
 
 
+#: what is asked of TRES, as scontrol names it -> field
+_TRES_ASKED = (("TresPerJob", "gres_per_job"), ("TresPerNode", "gres_per_node"), ("TresPerTask", "gres_per_task"))
+
+
+def _switch_wait(job: Row) -> str:
+    wait_s = job["switch_wait_s"]
+    return "max" if wait_s is None else elapsed_padded(wait_s)
+
+
+def _with(first: str, more: str) -> str:
+    return f"{first},{more}" if more else first
+
+
 def _cpu_ids(cpus: list[int]) -> str:
     from helix.indexset import IndexSet
 
     return str(IndexSet.of(cpus))
+
+
+#: states that scontrol shows as a state and a flag
+_NODE_FLAGS = {
+    "DRAINED": "IDLE+DRAIN",
+    "DRAINING": "MIXED+DRAIN",
+    "MAINT": "IDLE+MAINTENANCE",
+    "RESERVED": "IDLE+RESERVED",
+}
 
 
 def node_lines(node: Row) -> Lines:
@@ -167,7 +193,10 @@ def node_lines(node: Row) -> Lines:
     features = ",".join(node["features"]) or "(null)"
     silent = str(node["state"]).endswith("*")
     word = str(node["state"]).rstrip("*")
-    state = {"DRAINED": "IDLE+DRAIN", "DRAINING": "MIXED+DRAIN"}.get(word, word) + ("*" if silent else "")
+    state = _NODE_FLAGS.get(word, word)
+    if node["reservations"] and word not in ("MAINT", "RESERVED"):
+        state += "+MAINTENANCE" if node["maintenance"] else "+RESERVED"
+    state += "*" if silent else ""
     lines: Lines = [
         [("NodeName", node["name"]), ("Arch", null(node["arch"])), ("CoresPerSocket", node["cores_per_socket"])],
         [
@@ -178,7 +207,10 @@ def node_lines(node: Row) -> Lines:
         ],
         [("AvailableFeatures", features)],
         [("ActiveFeatures", features)],
-        [("Gres", "(null)")],
+        [("Attr", ",".join(f"{name}={text}" for name, text in node["attrs"].items()))] if node["attrs"] else [],
+        [("Admit", node["admit"])] if node["admit"] else [],
+        [("Gres", null(node["gres"]))],
+        [("GresUsed", node["gres_used"])] if node["gres_used"] else [],
         [
             ("NodeAddr", node["addr"] or node["name"]),
             ("NodeHostName", node["hostname"] or node["name"]),
@@ -206,11 +238,18 @@ def node_lines(node: Row) -> Lines:
             ("HelixdStartTime", stamp_or(node["t_helixd_start"], "None")),
         ],
         [("LastSeenTime", stamp_or(node["t_last_seen"], "None")), ("ClockSkew", f"{node['skew_s']:.3f}")],
-        [("CfgTRES", f"cpu={node['cpus']},mem={memory(node['memory_mib'])},billing={node['cpus']}")],
+        [
+            (
+                "CfgTRES",
+                _with(f"cpu={node['cpus']},mem={memory(node['memory_mib'])},billing={node['cpus']}", node["gres_tres"]),
+            )
+        ],
         [
             (
                 "AllocTRES",
-                f"cpu={node['cpus_alloc']},mem={memory(node['mem_alloc_mib'])}" if node["cpus_alloc"] else "",
+                _with(f"cpu={node['cpus_alloc']},mem={memory(node['mem_alloc_mib'])}", node["gres_tres_alloc"])
+                if node["cpus_alloc"] or node["gres_tres_alloc"]
+                else "",
             )
         ],
     ]

@@ -34,6 +34,8 @@ class NodeConf(Struct, omit_defaults=True, kw_only=True, frozen=True):
     tmp_disk_mib: int = 0
     weight: int = 1
     features: tuple[str, ...] = ()
+    attrs: dict[str, str] = field(default_factory=dict)
+    admit: str = ""
     gres: str = ""
     cpu_spec_list: str = ""
     state: str = "UNKNOWN"  # UNKNOWN DOWN DRAIN FAIL FAILING FUTURE CLOUD
@@ -106,6 +108,16 @@ class SchedulerParams(Struct, omit_defaults=True, kw_only=True, frozen=True):
     max_array_tasks: int = 0  # 0 = MaxArraySize holds
     max_depend_depth: int = 10
     requeue_delay_s: float = 1.0
+    bf_mode: str = "default"
+    bf_protected: int = 1
+    bf_window_min: int = 10080
+    bf_resolution_s: int = 60
+    bf_interval_s: float = 30.0
+    bf_max_job_start: int = 0
+    bf_max_job_test: int = 0
+    bf_max_job_part: int = 0
+    bf_max_job_user: int = 0
+    bf_max_job_user_part: int = 0
 
 
 class Config(Struct, omit_defaults=True, kw_only=True):
@@ -153,6 +165,7 @@ class Config(Struct, omit_defaults=True, kw_only=True):
     health_check_interval_s: int = 0
     # jobs
     min_job_age_s: int = 300
+    resv_over_run_min: int | None = 0  # None = no limit
     max_job_count: int = 1_000_000
     max_array_size: int = 1_000_001  # largest index + 1
     max_script_bytes: int = 4 << 20
@@ -165,7 +178,7 @@ class Config(Struct, omit_defaults=True, kw_only=True):
     max_mem_per_node_mib: int = 0
     return_to_service: int = 0
     # scheduling
-    scheduler_type: str = "sched/fifo"
+    scheduler_type: str = "sched/backfill"
     priority_type: str = "priority/basic"
     select_type: str = "select/cons_tres"
     select_type_parameters: tuple[str, ...] = ("CR_Core_Memory",)

@@ -5,6 +5,7 @@ A `NodeLine` keeps one line's nodes together, so that a line of 10,000 names is 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,10 +14,13 @@ from helix.config.line import Given, LineReader
 from helix.config.parse import Entry
 from helix.config.table_lines import DOWN_KEYS, NODE_KEYS
 from helix.errors import UsageError
+from helix.expression import compile_condition
+from helix.expression_names import JOB_SCHEMA
 from helix.hostlist import is_host_name, parse_hostlist
 from helix.quoting import one_line
 
 MAX_NODES = 100_000  #: most nodes of a cluster
+_ATTR_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}", re.ASCII)
 _PER_NODE = frozenset({"hostname", "addr", "port", "sockets_per_board"})  # set for each node, or only used here
 
 
@@ -133,6 +137,8 @@ class Nodes:
             )
             return False
         values["sockets"], values["cpus"] = sockets, cpus
+        if not self._expressions(given):
+            return False
         if values["core_spec_count"] >= sockets * cores:
             given.error("CoreSpecCount", f"CoreSpecCount={values['core_spec_count']} leaves no core to jobs")
             return False
@@ -146,6 +152,21 @@ class Nodes:
             given.add(
                 Severity.LATER, "State", "State=CLOUD is taken as UNKNOWN: power saving is not part of this version"
             )
+        return True
+
+    def _expressions(self, given: Given) -> bool:
+        """Check Attr and Admit."""
+        bad = next((name for name in given.values["attrs"] if not _ATTR_NAME.fullmatch(name)), None)
+        if bad is not None:
+            given.error("Attr", f"'{one_line(bad)}' is not a name for an attribute", hint="letters, digits and _")
+            return False
+        if not given.values["admit"]:
+            return True
+        try:
+            compile_condition(given.values["admit"], JOB_SCHEMA, "Admit")
+        except UsageError as error:
+            given.error("Admit", error.msg, hint=error.hint)
+            return False
         return True
 
     def _parallel(self, given: Given, count: int) -> tuple[list[str], list[str], list[int]] | None:

@@ -142,6 +142,21 @@ NODE_KEYS: tuple[Key, ...] = (
         doc="Words that jobs may ask for with --constraint.",
     ),
     Key(
+        name="Attr",
+        attr="attrs",
+        kind=Kind.PARAMS,
+        example="rack=7,cooling=water",
+        doc="Attributes that --require and --rank of hsubmit may name as attr.NAME, comma-separated: Attr=rack=7. An "
+        "attribute is a number if every node that has it gives one, and a text otherwise.",
+    ),
+    Key(
+        name="Admit",
+        attr="admit",
+        example="account == 'physics' or time_limit <= 2h",
+        doc="A condition over the job (see helix-expressions(7)), in double quotes. Only jobs for which it is true may "
+        "use the nodes; the default takes all.",
+    ),
+    Key(
         name="Gres",
         attr="gres",
         example="gpu:a100:4,nvme:1",

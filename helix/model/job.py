@@ -63,9 +63,24 @@ class JobSpec(Struct, omit_defaults=True, kw_only=True):
     oversubscribe: bool = False
     contiguous: bool = False
     constraint: str = ""
+    require: str = ""  # --require: condition over node attributes
+    rank: str = ""  # --rank: nodes with more of it are preferred
     nodelist: str = ""  # -w, host list
     exclude: str = ""  # -x, host list
-    licenses: str = ""
+    licenses: str = ""  # "matlab:2,ansys:1"
+    gres: str = ""  # --gres, on each node
+    gpus: str = ""  # --gpus, in all
+    gpus_per_node: str = ""
+    gpus_per_task: str = ""
+    gpus_per_socket: str = ""
+    cpus_per_gpu: int = 0
+    mem_per_gpu_mib: int = 0
+    switches: int = 0  # most leaf switches; 0 = any number
+    switch_wait_s: int | None = None  # after so long any number will do; None = max_switch_wait
+    sockets_per_node: int = 0  # least sockets and cores a socket that a node must have
+    cores_per_socket: int = 0
+    threads_per_core: int = 0  # threads used of each core; 0 = all
+    cpus_min: int = 0  # --mincpus: least CPUs given on each node
     reservation: str = ""  # --reservation: names, comma-separated; any of them will do
     distribution: str = ""  # -m, as given; for the steps of the job
     # time
@@ -180,6 +195,7 @@ class JobRecord(Struct, omit_defaults=True, kw_only=True):
     attempt: int = 0  # counts starts; part of every launch and report
     t_submit: float = 0.0
     t_eligible: float = 0.0
+    aged_s: float = 0.0  # time it was eligible before it was held
     t_start: float = 0.0
     t_end: float = 0.0
     t_suspended: float = 0.0  # when it was last suspended

@@ -49,6 +49,7 @@ class Request:
     contiguous: bool = False
     least_loaded: bool = False
     constraint: Term = EVERY  # of each node; with alternatives: of a node that may be part of any
+    require: str = ""  # condition over each node's attributes
     must: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     limit: str = ""  # the partition's limit it is outside of: "", "nodes", "memory"
@@ -59,7 +60,8 @@ class Request:
     sockets_min: int = 0  # least sockets, cores in a socket, threads of a core that a node has
     cores_min: int = 0
     threads_min: int = 0
-    rank: str = ""  # expression that orders nodes
+    rank: str = ""  # expression that orders nodes: more of it is preferred
+    spare: tuple[Term, ...] = ()  # of a chain's part: nodes that meet few of these are preferred
     reservation: str = ""  # whose rows it may use
     #: other ways to serve it, each a chain of parts that start together on different nodes; () = just this request
     alternatives: tuple[tuple[Request, ...], ...] = ()
@@ -97,6 +99,8 @@ def shape_key(spec: JobSpec, excluded: list[str]) -> Hashable:
         spec.exclusive,
         spec.contiguous,
         spec.constraint,
+        spec.require,
+        spec.rank,
         spec.nodelist,
         spec.exclude,
         gres_key(spec),
@@ -183,6 +187,8 @@ def normalise(spec: JobSpec, partition: PartitionRecord, options: SchedOptions) 
         contiguous=spec.contiguous,
         least_loaded=partition.lln or options.least_loaded,
         constraint=constraint.alternatives[0].every,
+        require=spec.require.strip(),
+        rank=spec.rank.strip(),
         must=must,
         exclude=exclude,
         limit=limit,

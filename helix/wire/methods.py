@@ -125,6 +125,19 @@ class PartitionUpdateArgs(_Args):
     changes: dict[str, str]
 
 
+class ReservationCreateArgs(_Args):
+    """`changes`: scontrol's names (StartTime, Duration, Nodes, Users, Flags, ...) -> text."""
+
+    changes: dict[str, str]
+
+
+class ReservationUpdateArgs(_Args):
+    """The reservation's name and what to change; a value that begins with + or - adds or takes away."""
+
+    name: str
+    changes: dict[str, str]
+
+
 class NameArgs(_Args):
     """One name; empty = all."""
 
@@ -204,6 +217,10 @@ METHODS: dict[str, Method] = {
         Method("node.update", Role.ADMIN, NodeUpdateArgs, "drain, resume or mark nodes"),
         Method("partition.list", Role.USER, NameArgs, "partitions"),
         Method("partition.update", Role.ADMIN, PartitionUpdateArgs, "change a partition until the next restart"),
+        Method("reservation.list", Role.USER, NameArgs, "advance reservations"),
+        Method("reservation.create", Role.OPERATOR, ReservationCreateArgs, "keep nodes or licences for some users"),
+        Method("reservation.update", Role.OPERATOR, ReservationUpdateArgs, "change a reservation"),
+        Method("reservation.delete", Role.USER, NameArgs, "delete a reservation (its users: if it has USER_DELETE)"),
         Method("config.show", Role.USER, NoArgs, "the configuration in force"),
         Method("config.reconfigure", Role.ADMIN, NoArgs, "read helix.conf again and apply what can change live"),
         Method("ctl.diag", Role.USER, NoArgs, "counters of the controller"),
@@ -263,6 +280,8 @@ JOB_ROW: tuple[str, ...] = (
     "mem_mib",  # allocated, all nodes
     "tmp_mib",
     "constraint",
+    "require",
+    "rank",
     "exclusive",  # bool
     "oversubscribe",  # bool
     "contiguous",  # bool
@@ -272,6 +291,18 @@ JOB_ROW: tuple[str, ...] = (
     "nodelist",  # requested
     "exclude",
     "licenses",
+    "gres_per_node",  # asked: "gres/gpu:a100:2"
+    "gres_per_job",  # asked with --gpus
+    "gres_per_task",
+    "gres_tres",  # allocated on all nodes: "gres/gpu=2,gres/gpu:a100=2"
+    "gres_given",  # {node: "gpu:a100:2(IDX:0-1)"} (job.show only)
+    "switches",  # asked, 0 = any number
+    "switch_wait_s",  # null = max_switch_wait
+    "cpus_min",  # least CPUs on each node
+    "sockets_per_node",  # asked, 0 = any number
+    "cores_per_socket",
+    "threads_per_core",
+    "reservation",  # its nodes are used; while waiting: those asked for, comma-separated
     "dependency",  # text, as Slurm prints it
     "exit_code",  # "0:0"
     "derived_exit_code",
@@ -297,6 +328,8 @@ NODE_ROW: tuple[str, ...] = (
     "reason",
     "reason_by",
     "t_reason",
+    "reservations",  # active ones that hold of it, a list
+    "maintenance",  # bool: one of them is for maintenance
     "cpus",
     "cpus_alloc",
     "cpu_load",
@@ -310,6 +343,12 @@ NODE_ROW: tuple[str, ...] = (
     "tmp_mib",
     "weight",
     "features",  # list
+    "gres",  # configured: "gpu:a100:4,nvme:1"
+    "gres_used",  # "gpu:a100:2(IDX:0-1),nvme:0(IDX:N/A)"
+    "gres_tres",  # "gres/gpu=4,gres/gpu:a100=4"
+    "gres_tres_alloc",
+    "attrs",  # name -> text
+    "admit",  # condition over jobs, "" = takes all
     "partitions",  # list
     "arch",
     "os",
@@ -354,4 +393,32 @@ PARTITION_ROW: tuple[str, ...] = (
     "total_nodes",
     "total_cpus",
     "total_memory_mib",
+)
+
+#: Fields of a row of reservation.list.
+RESERVATION_ROW: tuple[str, ...] = (
+    "name",
+    "state",  # ACTIVE, INACTIVE
+    "t_start",  # of the present occurrence, or the next
+    "t_end",
+    "nodes",  # host list
+    "node_count",
+    "core_count",
+    "cpus",
+    "memory_mib",
+    "parts",  # [[node, CPUs], ...] where it has parts of nodes, else []
+    "gres",  # {kind: units}
+    "licenses",  # text
+    "features",
+    "partition",
+    "flags",  # list
+    "purge_s",  # with PURGE_COMP
+    "users",  # list; those kept out have a - in front
+    "accounts",  # likewise
+    "groups",
+    "comment",
+    "created_by",
+    "t_created",
+    "jobs_running",  # ids
+    "jobs_waiting",  # ids
 )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from helix.errors import Denied, LimitExceeded, NotFound, UsageError
+from helix.gres import layout_of
 from helix.hostlist import parse_hostlist
 from helix.model.job import JobSpec
 from helix.model.partition import PartitionRecord
+from helix.sched.gres import needs_of
 from helixctld.core.caller import Caller
 from helixctld.core.dependencies import require_known
 from helixctld.core.dependency_text import KINDS
+from helixctld.core.licences import require_licences
 from helixctld.core.nearest import did_you_mean
+from helixctld.core.reservation_access import check_submit
 from helixctld.core.state import State
 
 NAME_MAX = 1024
@@ -43,9 +47,17 @@ def check_spec(spec: JobSpec) -> None:
         "stdout",
         "stderr",
         "constraint",
+        "require",
+        "rank",
         "nodelist",
         "exclude",
         "submit_line",
+        "licenses",
+        "gres",
+        "gpus",
+        "gpus_per_node",
+        "gpus_per_task",
+        "gpus_per_socket",
     ):
         text = getattr(spec, name)
         if len(text) > TEXT_MAX:
@@ -59,10 +71,15 @@ def check_spec(spec: JobSpec) -> None:
     for name in ("nodes_min", "cpus_per_task"):
         if not 1 <= getattr(spec, name) < 1 << 31:
             raise UsageError(f"{name} is {getattr(spec, name)}; it must be at least 1", code="BAD_ARGUMENT")
-    for name in ("nodes_max", "tasks", "tasks_per_node", "mem_per_node_mib", "mem_per_cpu_mib", "tmp_mib",
+    for name in ("cpus_per_gpu", "switches", "sockets_per_node", "cores_per_socket", "threads_per_core", "cpus_min"):
+        if not 0 <= getattr(spec, name) < 1 << 31:
+            raise UsageError(f"{name} is {getattr(spec, name)}; it must not be negative", code="BAD_ARGUMENT")
+    for name in ("mem_per_gpu_mib", "nodes_max", "tasks", "tasks_per_node", "mem_per_node_mib", "mem_per_cpu_mib", "tmp_mib",
                  "time_min_s", "array_limit", "t_begin", "t_deadline"):  # fmt: skip
         if not 0 <= getattr(spec, name) < 1 << 52:
             raise UsageError(f"{name} is {getattr(spec, name)}; it must not be negative", code="BAD_ARGUMENT")
+    if spec.switch_wait_s is not None and not 0 <= spec.switch_wait_s < 1 << 40:
+        raise UsageError("the time to wait for switches is negative", code="BAD_ARGUMENT")
     if spec.time_limit_s is not None and spec.time_limit_s < 0:
         raise UsageError("the time limit is negative", code="BAD_ARGUMENT")
     if spec.nodes_max and spec.nodes_max < spec.nodes_min:
@@ -146,7 +163,25 @@ def check_request(state: State, spec: JobSpec, caller: Caller, owner: Caller, no
                 raise NotFound(
                     f"--{option}: no node '{name}'", code="NODE_UNKNOWN", hint=did_you_mean(name, state.nodes)
                 )
-    return require_partitions(state, spec.partitions, owner)
+    if spec.licenses:
+        require_licences(state, spec.licenses)
+    require_devices(state, spec)
+    partitions = require_partitions(state, spec.partitions, owner)
+    check_submit(state, spec, owner, now)
+    return partitions
+
+
+def require_devices(state: State, spec: JobSpec) -> None:
+    """Raises UsageError for GRES options that cannot be served, NotFound for a kind of device that no node has."""
+    units = needs_of(spec).units
+    if not units:
+        return
+    texts = {node.gres for node in state.nodes.values() if node.gres}
+    known = sorted({kind for text in texts for kind in layout_of(text).units})
+    for kind, _ in units:
+        if kind not in known:
+            hint = did_you_mean(kind, known) if known else "no node has generic resources: see Gres in helix.conf(5)"
+            raise NotFound(f"no node has {kind}", code="GRES_UNKNOWN", hint=hint)
 
 
 def require_partitions(state: State, names: list[str], owner: Caller) -> list[PartitionRecord]:

@@ -18,16 +18,19 @@ from helix.model.job import JobRecord, JobSpec
 from helix.model.job_state import JobState
 from helix.model.node import NodeBase, NodeRecord
 from helix.model.partition import PartitionRecord
+from helix.sched.gres import gres_key
 from helix.sizes import parse_mem_mib
 from helix.timefmt import parse_time_limit, parse_when
 from helixctld.core.caller import Caller, require_owner
 from helixctld.core.dependencies import require_acyclic, require_known
 from helixctld.core.dependency_text import parse_dependency
+from helixctld.core.licences import require_licences
 from helixctld.core.nearest import did_you_mean
 from helixctld.core.requests import Change
+from helixctld.core.reservation_access import check_submit
 from helixctld.core.select_jobs import Target
 from helixctld.core.state import State
-from helixctld.core.submit import check_spec, require_partitions
+from helixctld.core.submit import check_spec, require_devices, require_partitions
 
 REASON_MAX = 1024
 
@@ -150,6 +153,8 @@ _WHILE_WAITING = {
     "minmemorycpu": _mem("mem_per_cpu_mib"),
     "mintmpdisknode": _number("tmp_mib", "MinTmpDiskNode"),
     "features": _text("constraint"),
+    "require": _text("require"),
+    "rank": _text("rank"),
     "reqnodelist": _text("nodelist"),
     "nodelist": _text("nodelist"),
     "excnodelist": _text("exclude"),
@@ -165,6 +170,11 @@ _WHILE_WAITING = {
     "stdout": _text("stdout"),
     "stderr": _text("stderr"),
     "licenses": _text("licenses"),
+    "reservation": _text("reservation"),
+    "reservationname": _text("reservation"),
+    "gres": _text("gres"),
+    "trespernode": _text("gres"),
+    "mincpusnode": _number("cpus_min", "MinCPUsNode"),
     "nice": _nice,
 }
 _SPECIAL = ("priority", "timelimit", "jobid")
@@ -203,20 +213,26 @@ def update_job(
             raise UsageError(
                 f"no job field '{name[:40]}' to update", code="FIELD_UNKNOWN", hint=did_you_mean(key, JOB_KEYS)
             )
-    _check_update(state, job, spec, caller, owner)
+    _check_update(state, job, spec, caller, owner, now)
     return Change([event])
 
 
-def _check_update(state: State, job: JobRecord, spec: JobSpec, caller: Caller, owner: Caller) -> None:
+def _check_update(state: State, job: JobRecord, spec: JobSpec, caller: Caller, owner: Caller, now: float) -> None:
     check_spec(spec)
     if not caller.is_operator and spec.nice < min(0, job.spec.nice):
         raise Denied("a negative nice value needs an operator", code="NICE_DENIED")
     if spec.partitions != job.spec.partitions:
         require_partitions(state, spec.partitions, owner)
+    if spec.reservation != job.spec.reservation:
+        check_submit(state, spec, owner, now)
     for hosts in (spec.nodelist, spec.exclude):
         for name in parse_hostlist(hosts) if hosts else ():
             if name not in state.nodes:
                 raise NotFound(f"no node '{name}'", code="NODE_UNKNOWN", hint=did_you_mean(name, state.nodes))
+    if spec.licenses and spec.licenses != job.spec.licenses:
+        require_licences(state, spec.licenses)
+    if gres_key(spec) != gres_key(job.spec):
+        require_devices(state, spec)
     if spec.dependency is not None and spec.dependency != job.spec.dependency:
         require_known(state, spec.dependency)
         require_acyclic(state, job.job_id, spec.dependency)

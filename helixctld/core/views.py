@@ -17,6 +17,16 @@ from helix.model.partition import PartitionRecord
 from helix.wire.methods import JOB_ROW, NODE_ROW, PARTITION_ROW
 from helixctld.core.dependencies import format_dependency
 from helixctld.core.effects import batch_host
+from helixctld.core.gres_views import (
+    as_tres,
+    given_units,
+    node_units,
+    node_used,
+    per_job,
+    per_node,
+    per_task,
+    with_indexes,
+)
 from helixctld.core.state import State
 
 JobGetter = Callable[[JobRecord, float], Any]
@@ -60,6 +70,13 @@ def _nodes(job: JobRecord) -> str:
 
 def _command(job: JobRecord) -> str:
     return " ".join([job.spec.script_name or "(wrap)", *job.spec.args])
+
+
+def _gres_given(job: JobRecord) -> dict[str, str]:
+    alloc = job.alloc
+    if alloc is None or not alloc.gres:
+        return {}
+    return {name: with_indexes(given) for name, given in zip(alloc.nodes, alloc.gres, strict=True) if given}
 
 
 def _time_limit(job: JobRecord) -> int:
@@ -118,6 +135,8 @@ _JOB: dict[str, JobGetter] = {
     "mem_mib": lambda j, _: sum(j.alloc.mem_mib) if j.alloc is not None else 0,
     "tmp_mib": lambda j, _: j.spec.tmp_mib,
     "constraint": lambda j, _: j.spec.constraint,
+    "require": lambda j, _: j.spec.require,
+    "rank": lambda j, _: j.spec.rank,
     "exclusive": lambda j, _: j.spec.exclusive,
     "oversubscribe": lambda j, _: j.spec.oversubscribe,
     "contiguous": lambda j, _: j.spec.contiguous,
@@ -127,6 +146,18 @@ _JOB: dict[str, JobGetter] = {
     "nodelist": lambda j, _: j.spec.nodelist,
     "exclude": lambda j, _: j.spec.exclude,
     "licenses": lambda j, _: j.spec.licenses,
+    "gres_per_node": lambda j, _: per_node(j.spec),
+    "gres_per_job": lambda j, _: per_job(j.spec),
+    "gres_per_task": lambda j, _: per_task(j.spec),
+    "gres_tres": lambda j, _: as_tres(given_units(j)),
+    "gres_given": lambda j, _: _gres_given(j),
+    "switches": lambda j, _: j.spec.switches,
+    "switch_wait_s": lambda j, _: j.spec.switch_wait_s,
+    "cpus_min": lambda j, _: j.spec.cpus_min,
+    "sockets_per_node": lambda j, _: j.spec.sockets_per_node,
+    "cores_per_socket": lambda j, _: j.spec.cores_per_socket,
+    "threads_per_core": lambda j, _: j.spec.threads_per_core,
+    "reservation": lambda j, _: j.spec.reservation if j.is_waiting else j.reservation,
     "dependency": lambda j, _: "" if j.dependency_met else format_dependency(j.spec.dependency),
     "exit_code": lambda j, _: str(j.exit),
     "derived_exit_code": lambda j, _: str(j.derived_exit),
@@ -145,7 +176,7 @@ _JOB: dict[str, JobGetter] = {
 assert tuple(_JOB) == JOB_ROW
 
 #: Fields that are only in job.show: large, and nobody lists them.
-SHOW_ONLY = frozenset({"cores", "story"})
+SHOW_ONLY = frozenset({"cores", "gres_given", "story"})
 
 
 def job_getters(fields: Iterable[str]) -> list[JobGetter]:
@@ -173,6 +204,7 @@ def node_rows(state: State, nodes: Iterable[NodeRecord], load: dict[str, tuple[f
     rows = []
     for n in nodes:
         f = n.fingerprint
+        units = node_units(state, n)
         cpu_load, free_mem = load.get(n.name, (0.0, 0))
         row = {
             "name": n.name,
@@ -182,6 +214,8 @@ def node_rows(state: State, nodes: Iterable[NodeRecord], load: dict[str, tuple[f
             "reason": n.reason,
             "reason_by": n.reason_by,
             "t_reason": n.t_reason,
+            "reservations": n.reservations,
+            "maintenance": n.maintenance,
             "cpus": n.cpus,
             "cpus_alloc": n.cpus_alloc,
             "cpu_load": cpu_load,
@@ -195,6 +229,12 @@ def node_rows(state: State, nodes: Iterable[NodeRecord], load: dict[str, tuple[f
             "tmp_mib": n.tmp_disk_mib,
             "weight": n.weight,
             "features": n.features,
+            "gres": n.gres,
+            "gres_used": node_used(state, n),
+            "gres_tres": as_tres(units[0]),
+            "gres_tres_alloc": as_tres(units[1]),
+            "attrs": n.attrs,
+            "admit": n.admit,
             "partitions": partitions.get(n.name, []),
             "arch": f.arch if f else "",
             "os": f.os if f else "",

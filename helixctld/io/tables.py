@@ -23,6 +23,8 @@ def node_records(config: Config) -> list[NodeRecord]:
             tmp_disk_mib=node.tmp_disk_mib,
             weight=node.weight,
             features=list(node.features),
+            attrs=dict(node.attrs),
+            admit=node.admit,
             gres=node.gres,
         )
         state = node.state.upper()

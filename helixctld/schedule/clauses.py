@@ -1,15 +1,25 @@
-"""Which clause of a constraint no node, or too few nodes, can meet.  Counts kinds of nodes, so that a cluster of ten
-thousand nodes with a few sets of features costs what a few nodes cost."""
+"""Which clause of a constraint or a condition no node, or too few nodes, can meet.
+
+Features are counted by kinds of nodes, so that a cluster of ten thousand nodes with a few sets of features costs what
+a few nodes cost.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
 
+import numpy as np
+
+from helix.expression import Clause
 from helix.sched.chain import Chain, shortage
 from helix.sched.explain import plural
 from helix.sched.features import AllOf, AnyOf, Has, Not, Term, format_term, meets, names_in
+from helix.sched.request import Request
+from helix_native.arrays import Flags
 from helixctld.core.nearest import did_you_mean
+from helixctld.schedule.node_attributes import NodeAttributes
+from helixctld.schedule.node_columns import NodeColumns
 
 Words = tuple[str, str]  #: a line that names the clause, and a hint or ""
 SHOWN_MAX = 3  #: alternatives, and terms of a clause, that are spelled out
@@ -103,3 +113,53 @@ def _part_text(chain: Chain, at: int) -> str:
 
 def _chain_text(chain: Chain) -> str:
     return "&".join(_part_text(chain, at) for at in range(len(chain)))
+
+
+def blame_constraint(nodes: NodeColumns, request: Request, among: Flags, where: str) -> Words | None:
+    """Why the constraint leaves too few of the nodes `among`; None if features are not the reason."""
+    features = [tuple(nodes.records[at].features) for at in np.flatnonzero(among).tolist()]
+    return Clauses(features, nodes.by_feature(), where).blame(request.chains)
+
+
+def blame_condition(attributes: NodeAttributes, text: str, asked: int, among: Flags, where: str) -> Words | None:
+    """Why `--require` leaves fewer than `asked` of the nodes `among`; None if it leaves enough."""
+    if int((attributes.satisfying(text) & among).sum()) >= asked:
+        return None
+    clauses = attributes.condition(text).clauses
+    counts = [int((attributes.clause(clause) & among).sum()) for clause in clauses]
+    least = min(range(len(clauses)), key=lambda at: counts[at])
+    if counts[least] < asked or len(clauses) == 1:
+        return _few_meet(attributes, clauses[least], counts[least], asked, among, where), ""
+    each = ", ".join(
+        f"{count} meet '{clause.text}'" for clause, count in zip(clauses[:SHOWN_MAX], counts, strict=False)
+    )
+    have = int((attributes.satisfying(text) & among).sum())
+    if not have:
+        return f"no node of {where} meets all of --require ({each})", ""
+    return f"at most {plural(have, 'node')} of {where} meet all of --require, {asked} asked ({each})", ""
+
+
+def _few_meet(attributes: NodeAttributes, clause: Clause, have: int, asked: int, among: Flags, where: str) -> str:
+    if have:
+        return f"at most {plural(have, 'node')} of {where} meet '{clause.text}' (--require), {asked} asked"
+    miss = nearest_miss(attributes, clause, among)
+    return f"no node of {where} meets '{clause.text}' (--require)" + (f"; {miss}" if miss else "")
+
+
+def nearest_miss(attributes: NodeAttributes, clause: Clause, among: Flags) -> str:
+    """`the nearest, n3, has memory 32768`, for a comparison of an attribute with a number; otherwise ""."""
+    program = clause.program[:-1] if clause.program[-1].code == "not" else clause.program
+    if len(program) != 3 or program[-1].code not in ("==", "<", "<=", ">", ">="):
+        return ""
+    loads = [op.value for op in program if op.code == "load"]
+    numbers = [op.value for op in program if op.code == "push" and isinstance(op.value, float)]
+    if len(loads) != 1 or len(numbers) != 1:
+        return ""
+    rows = np.flatnonzero(among).tolist()
+    known = [
+        (abs(value - numbers[0]), row, value) for row in rows if (value := attributes.number(loads[0], row)) is not None
+    ]
+    if not known:
+        return f"'{loads[0]}' is not known of any of them"
+    _, row, value = min(known)
+    return f"the nearest, {attributes.nodes.names[row]}, has {loads[0]} {value:.12g}"

@@ -15,6 +15,7 @@ from helix.sched.options import SchedOptions
 from helix.sched.request import normalise, shape_key, time_limit_s
 from helix.sched.snapshot import CODES, Snapshot
 from helixctld.core.state import State
+from helixctld.schedule.admission import who_of
 from helixctld.schedule.kept import KeptReservations
 from helixctld.schedule.node_columns import NodeColumns
 from helixctld.schedule.pool_columns import PoolColumns
@@ -87,8 +88,11 @@ class Columns:
         self.rows.reload(state)
         self.shapes.reload_partitions(state)
 
-    def freeze(self, now: float, kept: KeptReservations | None = None) -> Snapshot:
-        """The snapshot of this moment.  `now`: epoch seconds; `kept`: reservations of an earlier pass to go by."""
+    def freeze(
+        self, now: float, kept: KeptReservations | None = None, *, full: bool = True, compress: bool = False
+    ) -> Snapshot:
+        """The snapshot of this moment.  `now`: epoch seconds; `kept`: reservations of an earlier pass to go by;
+        `full`, `compress`: see `Snapshot`."""
         self.revision += 1
         queue, ids, told = self.queue.freeze()
         count = len(ids)
@@ -119,6 +123,11 @@ class Columns:
             estimate_s=self.queue.estimates(),
             generation=places.generation,
             entry_name=places.entry,
+            user=self.queue.users(),
+            node_names=self.nodes.frozen_names,
+            pools_epoch=self.pools.epoch,
+            full=full,
+            compress=compress,
         )
 
     def update_cluster(self, state: State) -> None:
@@ -146,6 +155,8 @@ class Columns:
             state.dirty_partitions = False
             if not moved:
                 self.shapes.take_partition_states(state)
+        if self.shapes.admission.refresh():  # whom nodes take decides which jobs share a row
+            moved = True
         if moved and self.queue.slot_of:  # entries refer to partitions by number and hold their tier and limits
             for job_id in list(self.queue.slot_of):
                 self._remove(job_id)
@@ -194,7 +205,7 @@ class Columns:
 
     def _add(self, state: State, job: JobRecord, count: int) -> None:
         spec = job.spec
-        key = shape_key(spec, job.excluded_nodes)
+        key, who = shape_key(spec, job.excluded_nodes), who_of(job)
         entries: list[Entry] = []
         shapes: list[int] = []
         for name in spec.partitions or [state.default_partition]:
@@ -202,7 +213,7 @@ class Columns:
             if index is None:
                 continue
             partition = self.shapes.partitions[index]
-            row = self.shapes.acquire(state, name, key, spec, job.excluded_nodes)
+            row = self.shapes.acquire(state, name, key, spec, job.excluded_nodes, who)
             shapes.append(row)
             limit_s = time_limit_s(spec, partition)
             for head in self.shapes.heads(row):

@@ -15,14 +15,18 @@ from helix.hostlist import format_hostlist
 from helix.model.job import JobRecord, JobSpec
 from helix.model.job_state import Reason
 from helix.model.partition import PartitionRecord
+from helix.quoting import one_line
 from helix.sched.explain import format_mib, plural
 from helix.sched.request import Request, partition_limit, shape_key
 from helix.sched.snapshot import REASONS
 from helix_native.arrays import Flags, Int64
 from helix_native.reference import Pass
 from helixctld.core.state import State
+from helixctld.schedule.admission import NOBODY, Who, who_of
+from helixctld.schedule.clauses import Words, blame_condition, blame_constraint
 from helixctld.schedule.columns import Columns
 from helixctld.schedule.nearest import Nearest, members_of, nearest_node
+from helixctld.schedule.ways import is_able
 
 VERDICTS_MAX = 4096  #: remembered verdicts; all are forgotten when there are more
 
@@ -36,14 +40,25 @@ class Feasibility:
         self._verdicts: dict[object, HelixError | None] = {}
 
     def check_possible(
-        self, state: State, spec: JobSpec, partitions: list[str], *, excluded: list[str] | None = None
+        self,
+        state: State,
+        spec: JobSpec,
+        partitions: list[str],
+        *,
+        excluded: list[str] | None = None,
+        who: Who = NOBODY,
     ) -> None:
         """Return if at least one of `partitions` (every one with EnforcePartLimits=ALL) could serve `spec`.
 
         Raises Never (NODES_NEVER) with the nearest node, NotFound (NODE_UNKNOWN), LimitExceeded
-        (PARTITION_TIME_LIMIT, PARTITION_NODE_LIMIT, as EnforcePartLimits says) or UsageError.
+        (PARTITION_TIME_LIMIT, PARTITION_NODE_LIMIT, as EnforcePartLimits says) or UsageError.  `who`: whose job it is.
         """
         self.columns.update_cluster(state)
+        attributes = self.columns.shapes.attributes
+        if spec.require.strip():
+            attributes.condition(spec.require.strip())
+        if spec.rank.strip():
+            attributes.rank(spec.rank.strip())
         if self._version != self.columns.cluster_version or len(self._verdicts) > VERDICTS_MAX:
             self._verdicts.clear()
             self._version = self.columns.cluster_version
@@ -51,7 +66,7 @@ class Feasibility:
         key = shape_key(spec, excluded or [])
         first: HelixError | None = None
         for name in partitions:
-            error = self._verdict(state, spec, name, key, excluded or [], enforce)
+            error = self._verdict(state, spec, name, key, excluded or [], enforce, who)
             if error is None and enforce != "ALL":
                 return
             if error is not None and enforce == "ALL":
@@ -61,12 +76,13 @@ class Feasibility:
             raise first
 
     def _verdict(
-        self, state: State, spec: JobSpec, name: str, key: object, excluded: list[str], enforce: str
+        self, state: State, spec: JobSpec, name: str, key: object, excluded: list[str], enforce: str, who: Who
     ) -> HelixError | None:
-        full = (name, key, spec.time_limit_s, enforce)
+        partition = state.partitions[name]
+        refused = self.columns.shapes.admission.refused(spec, partition, who)
+        full = (name, key, spec.time_limit_s, enforce, refused)
         if full in self._verdicts:
             return self._verdicts[full]
-        partition = state.partitions[name]
         request = self.columns.shapes.make_request(spec, partition, self.columns.shapes.options)
         reason, words = partition_limit(spec, request, partition)
         error: HelixError | None = None
@@ -76,33 +92,56 @@ class Feasibility:
             code = "PARTITION_TIME_LIMIT" if reason is Reason.PARTITION_TIME_LIMIT else "PARTITION_NODE_LIMIT"
             error = LimitExceeded(words, code=code, hint="see hinfo for each partition's limits")
         elif reason is not Reason.PARTITION_NODE_LIMIT:
-            error = self._never(state, spec, request, partition, excluded)
+            error = self._never(state, spec, request, partition, excluded, who)
         self._verdicts[full] = error
         return error
 
     def _never(
-        self, state: State, spec: JobSpec, request: Request, partition: PartitionRecord, excluded: list[str]
+        self, state: State, spec: JobSpec, request: Request, partition: PartitionRecord, excluded: list[str], who: Who
     ) -> HelixError | None:
         columns = self.columns
         for name in (*request.must, *request.exclude):
             if name not in state.nodes:
                 return NotFound(f"no node '{name}'", code="NODE_UNKNOWN", hint="see hinfo -N for the nodes there are")
-        row = columns.shapes.row_of(state, spec, excluded, partition.name)
+        row = columns.shapes.row_of(state, spec, excluded, partition.name, who)
         try:
             shapes, tables = columns.shapes.freeze()
             work = Pass(columns.nodes.freeze(), shapes, tables)
+            if any(is_able(work, columns.shapes.parts(head), down=True) for head in columns.shapes.heads(row)):
+                return None
             fit = work.fit_empty(row, down=True)
             cpus = work.usable(row, work.nodes.cpus.astype(np.int64), full=True)
-            if work.select(row, fit, cpus) is not None:
-                return None
             members = members_of(columns, columns.shapes.index[partition.name])
             for name in request.must:
                 if not members[state.nodes[name].index]:
                     return Never(f"node {name} is not in partition {partition.name}", hint="see hinfo for its nodes")
             near = nearest_node(columns, work, row, request, cpus, work.nodes.mem, members & ~(fit > 0))
+            blame = self._clause(state, spec, request, partition, members, who)
+            if blame is not None:
+                closest = f"; the closest, {near.node}, {near.lacks}" if near is not None and near.lacks else ""
+                return Never(blame[0] + closest, hint=blame[1])
             return Never(_words(request, partition, columns, fit, cpus, near, members))
         finally:
             columns.shapes.release(row)
+
+    def _clause(
+        self, state: State, spec: JobSpec, request: Request, partition: PartitionRecord, members: Flags, who: Who
+    ) -> Words | None:
+        """The clause that too few nodes can meet, and a hint; None if it is not that."""
+        nodes, shapes = self.columns.nodes, self.columns.shapes
+        among, where = members.copy(), f"partition {partition.name}"
+        among[nodes.indexes(state, request.exclude)] = False
+        if not among.any():
+            return None
+        least = min(sum(part.nodes_lo for part in chain) for chain in request.chains)
+        blame = blame_constraint(nodes, request, among, where) if spec.constraint.strip() else None
+        if blame is None and request.require:
+            blame = blame_condition(shapes.attributes, request.require, least, among, where)
+        refused = shapes.admission.refused(spec, partition, who)
+        if blame is None and refused and int((shapes.admission.admitting(refused) & among).sum()) < least:
+            line = "Admit=" + " and Admit=".join(f"'{one_line(text)}'" for text in refused[:3])
+            blame = f"too few nodes of {where} admit this job: {line} of the others is not met", ""
+        return blame
 
     # ---- hsubmit --test-only -------------------------------------------------------------------------------------
 
@@ -141,7 +180,7 @@ class Feasibility:
         if partition.state.upper() in ("DOWN", "INACTIVE"):
             reason = Reason.PARTITION_DOWN if partition.state.upper() == "DOWN" else Reason.PARTITION_INACTIVE
             return {**answer, "reason": str(reason), "msg": f"partition {partition.name} is {partition.state}"}
-        row = columns.shapes.row_of(state, record.spec, record.excluded_nodes, partition.name)
+        row = columns.shapes.row_of(state, record.spec, record.excluded_nodes, partition.name, who_of(record))
         try:
             shapes, tables = columns.shapes.freeze()
             work = Pass(columns.nodes.freeze(), shapes, tables)

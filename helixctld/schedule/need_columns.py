@@ -1,27 +1,33 @@
 """What requests ask besides nodes, CPUs and memory, as columns beside the shapes: GRES, rank scores, switches, parts.
 
-Owns no rows: `ShapeColumns` says which row is which request.  A score row is kept for each rank expression in use.
+Owns no rows: `ShapeColumns` says which row is which request.  A score row is kept for each rank expression (and each
+set of terms that a part of a chain leaves to later parts) in use.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from helix.sched.features import Term
 from helix.sched.request import Request
 from helix_native.ahead_arrays import NEVER, AheadTables, NeedArrays
 from helix_native.arrays import Int32
+from helixctld.schedule.node_attributes import NodeAttributes
 from helixctld.schedule.node_columns import NodeColumns
 from helixctld.schedule.sources import Sources
+
+SCORE_ROWS_SPARE = 16
 
 
 class NeedColumns:
     """One row a shape, at the shape's row."""
 
-    def __init__(self, nodes: NodeColumns, sources: Sources) -> None:
+    def __init__(self, nodes: NodeColumns, sources: Sources, attributes: NodeAttributes) -> None:
         self.nodes = nodes
         self.sources = sources
+        self.attributes = attributes
         self._work = _empty(0, 0)
-        self._score_rows: dict[str, int] = {}
+        self._score_rows: dict[tuple[str, tuple[Term, ...]], int] = {}
         self._scores: list[Int32] = []
         self._frozen_scores: tuple[Int32, Int32] | None = None  # for which hosts, the table
 
@@ -46,19 +52,38 @@ class NeedColumns:
             return
         if work.gres.shape[1]:
             work.gres[row] = self.sources.gres.asked(request)
-        work.score[row] = self._score_row(request.rank)
+        work.score[row] = self._score_row(request.rank, request.spare)
         work.switches[row] = request.switches
         work.switch_wait_s[row] = request.switch_wait_s or NEVER
 
-    def _score_row(self, rank: str) -> int:
-        if not rank or self.sources.score_of is None:
+    def _score_row(self, rank: str, spare: tuple[Term, ...]) -> int:
+        if not rank and not spare:
             return -1
-        row = self._score_rows.get(rank)
+        row = self._score_rows.get((rank, spare))
         if row is None:
-            row = self._score_rows[rank] = len(self._scores)
-            self._scores.append(self.sources.score_of(rank, self.nodes.records))
+            if len(self._scores) > SCORE_ROWS_SPARE + 2 * len(self._work.score):
+                self._drop_unused()
+            score = np.zeros(len(self.nodes), np.int64)
+            if rank:
+                score_of = self.sources.score_of or self.attributes.scores
+                score += score_of(rank, self.nodes.records)
+            step = int(score.max(initial=0)) + 1
+            for term in spare:  # first of all leave nodes to the parts that could not do without
+                score += self.nodes.meeting(term) * np.int64(step)
+            row = self._score_rows[(rank, spare)] = len(self._scores)
+            self._scores.append(score.astype(np.int32))
             self._frozen_scores = None
         return row
+
+    def _drop_unused(self) -> None:
+        used = sorted({int(row) for row in self._work.score if row >= 0})
+        place = {old: new for new, old in enumerate(used)}
+        self._scores = [self._scores[old] for old in used]
+        self._score_rows = {key: place[old] for key, old in self._score_rows.items() if old in place}
+        for row, old in enumerate(self._work.score.tolist()):
+            if old >= 0:
+                self._work.score[row] = place[old]
+        self._frozen_scores = None
 
     def freeze(self, count: int) -> NeedArrays:
         """The first `count` rows, never written again."""

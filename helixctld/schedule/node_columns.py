@@ -23,8 +23,10 @@ class NodeColumns:
         self.static_version = 0
         self.version = 0
         self.names: list[str] = []
+        self.frozen_names: tuple[str, ...] = ()
         self.records: list[NodeRecord] = []
         self._features: list[tuple[str, ...]] = []
+        self._facts: list[tuple[object, ...] | None] = []
         self._by_feature: dict[str, Flags] | None = None
         self._weights = np.zeros(0, np.int64)
         self._work = _empty(0)
@@ -42,9 +44,11 @@ class NodeColumns:
         """Take all nodes afresh."""
         self._seen = state.node_names
         self.names = list(state.node_names)
+        self.frozen_names = tuple(self.names)
         count = len(self.names)
         self.records = [state.nodes[name] for name in self.names]
         self._features = [()] * count
+        self._facts = [None] * count
         self._weights = np.zeros(count, np.int64)
         self._work = _empty(count)
         self._set_static()
@@ -73,6 +77,9 @@ class NodeColumns:
             if (features := tuple(node.features)) != self._features[i]:
                 self._features[i] = features
                 self._set_static()
+            if (facts := _facts(node)) != self._facts[i]:
+                self._facts[i] = facts
+                self._set_static()
             work.up[i] = is_schedulable(node)
             work.free_cpus[i] = 0 if node.whole_job else _free_cpus(node, state.offered_cores(node), width)
             work.free_mem[i] = min(state.offered_mem_mib(node), MEM_MAX)
@@ -97,12 +104,16 @@ class NodeColumns:
         """Nodes whose features meet the term.  [N]"""
         if term == EVERY:
             return np.ones(len(self), np.bool_)
+        return _meeting(term, self.by_feature(), len(self))
+
+    def by_feature(self) -> dict[str, Flags]:
+        """The nodes that have each feature; not to be written.  [N] each"""
         if self._by_feature is None:
             self._by_feature = {}
             for i, features in enumerate(self._features):
                 for name in features:
                     self._by_feature.setdefault(name, np.zeros(len(self), np.bool_))[i] = True
-        return _meeting(term, self._by_feature, len(self))
+        return self._by_feature
 
     def shaped(self, sockets: int, cores: int, threads: int) -> Flags:
         """Nodes with at least so many sockets, cores in each and threads of each core.  [N]"""
@@ -117,6 +128,14 @@ class NodeColumns:
     def indexes(self, state: State, names: Iterable[str]) -> list[int]:
         """Rows of the names that exist."""
         return [node.index for name in names if (node := state.nodes.get(name)) is not None]
+
+
+def _facts(node: NodeRecord) -> tuple[object, ...]:
+    """What expressions may name besides numbers and features."""
+    found = node.fingerprint
+    system = ("", "", "") if found is None else (found.arch, found.os, found.kernel)
+    shape = (node.sockets, node.cores_per_socket, node.threads_per_core)
+    return (*shape, node.gres, node.admit, tuple(node.attrs.items()), *system)
 
 
 def _free_cpus(node: NodeRecord, mask: int, width: int) -> int:

@@ -9,12 +9,14 @@ less excluded nodes, features met) is a row of bits shared by all shapes with eq
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 
 import numpy as np
 
 from helix.errors import UsageError
 from helix.model.job import JobSpec
 from helix.model.partition import PartitionRecord
+from helix.sched.chain import Chain, place_required
 from helix.sched.options import SchedOptions
 from helix.sched.request import Request, shape_key
 from helix_native.ahead_arrays import AheadTables, NeedArrays
@@ -31,7 +33,9 @@ from helix_native.arrays import (
     pack_bits,
 )
 from helixctld.core.state import State
+from helixctld.schedule.admission import NOBODY, Admission, Who
 from helixctld.schedule.need_columns import NeedColumns
+from helixctld.schedule.node_attributes import NodeAttributes
 from helixctld.schedule.node_columns import NodeColumns
 from helixctld.schedule.row_columns import RowColumns
 from helixctld.schedule.sources import Sources
@@ -49,7 +53,9 @@ class ShapeColumns:
     ) -> None:
         self.nodes = nodes
         self.rows = rows
-        self.needs = NeedColumns(nodes, sources)
+        self.attributes = NodeAttributes(nodes)
+        self.needs = NeedColumns(nodes, sources, self.attributes)
+        self.admission = Admission(nodes)
         self.options = options
         self.make_request = make_request
         self.partitions: list[PartitionRecord] = []
@@ -64,6 +70,7 @@ class ShapeColumns:
         self._must: list[list[int]] = []
         self._ways: dict[int, list[list[int]]] = {}  # head -> rows of each way; only where there is more than the head
         self._head: dict[int, int] = {}  # any other row of those -> its head
+        self._refused: dict[int, tuple[str, ...]] = {}  # head -> the Admit lines that do not admit its jobs
         self._work = empty_shapes(0)
         self._part_bits = np.zeros((0, 0), np.uint8)
         self._room = np.zeros((0, 0), np.int32)
@@ -84,6 +91,8 @@ class ShapeColumns:
         self.partitions = list(state.partitions.values())
         self.names = tuple(p.name for p in self.partitions)
         self.index = {name: i for i, name in enumerate(self.names)}
+        self.attributes.take_partitions(self.partitions)
+        self.admission.refresh()
         self._part_bits = np.zeros((len(self.partitions), (count + 7) // 8), np.uint8)
         self._room_parts = [i for i, p in enumerate(self.partitions) if p.max_cpus_per_node > 0]
         self._part_room = [-1] * len(self.partitions)
@@ -128,15 +137,20 @@ class ShapeColumns:
 
     # ---- shapes --------------------------------------------------------------------------------------------------
 
-    def acquire(self, state: State, partition: str, key: Hashable, spec: JobSpec, excluded: list[str]) -> int:
-        """The row for `spec` in `partition`, made if need be; `release` it when the job has gone."""
-        full = (partition, key)
+    def acquire(
+        self, state: State, partition: str, key: Hashable, spec: JobSpec, excluded: list[str], who: Who = NOBODY
+    ) -> int:
+        """The row for `spec` of a job of `who` in `partition`, made if need be; `release` it when the job has gone."""
+        refused = self.admission.refused(spec, self.partitions[self.index[partition]], who)
+        full = (partition, (key, refused) if refused else key)
         row = self._rows.get(full)
         if row is not None:
             self._refs[row] += 1
             return row
         row = self._new_row(full, spec, excluded)
         self._rows[full] = row
+        if refused:
+            self._refused[row] = refused
         self._fill(row, state)
         self._frozen_shapes = self._frozen_tables = None
         return row
@@ -160,6 +174,10 @@ class ShapeColumns:
             self._work = grown
         return row
 
+    def part_of(self, row: int) -> int:
+        """The number of the partition of a row."""
+        return int(self._work.part[row])
+
     def heads(self, row: int) -> list[int]:
         """The first row of each way in which the request at head `row` can be served."""
         return [way[0] for way in self._ways[row]] if row in self._ways else [row]
@@ -182,13 +200,14 @@ class ShapeColumns:
                         self._free_row(other)
 
     def _free_row(self, row: int) -> None:
+        self._refused.pop(row, None)
         self.requests[row] = None
         self._must[row] = []
         self._free.append(row)
 
-    def row_of(self, state: State, spec: JobSpec, excluded: list[str], partition: str) -> int:
+    def row_of(self, state: State, spec: JobSpec, excluded: list[str], partition: str, who: Who = NOBODY) -> int:
         """A row for asking only: acquire, and leave it to the caller to release."""
-        return self.acquire(state, partition, shape_key(spec, excluded), spec, excluded)
+        return self.acquire(state, partition, shape_key(spec, excluded), spec, excluded, who)
 
     def _fill(self, row: int, state: State) -> None:
         """Read the request of head `row` again, and fill all its rows."""
@@ -203,12 +222,24 @@ class ShapeColumns:
                 self.requests[at], self._must[at] = None, []
                 self.needs.fill(at, None, -1)
             return
-        chains = request.chains
+        chains = [self._arranged(state, chain) for chain in request.chains]
         for chain, way in zip(chains, self._rows_for(row, [len(chain) for chain in chains]), strict=True):
             for place, (part, at) in enumerate(zip(chain, way, strict=True)):
                 self._write(at, state, partition, part, excluded)
                 self.needs.fill(at, part, way[place + 1] if place + 1 < len(way) else -1)
         self.requests[row] = request
+
+    def _arranged(self, state: State, chain: Chain) -> Chain:
+        """The chain with the parts that have least choice first; each spares nodes that later parts could use."""
+        if len(chain) == 1:
+            return chain
+        placed = place_required(chain, lambda name: state.nodes[name].features if name in state.nodes else ())
+        if placed is None:  # no way to have the required nodes: the first part asks for all, so that nothing fits
+            return chain
+        choice = [int(self.nodes.meeting(part.constraint).sum()) - part.nodes_lo for part in placed]
+        order = sorted(range(len(placed)), key=lambda at: (choice[at], at))
+        terms = [placed[at].constraint for at in order]
+        return tuple(replace(placed[at], spare=tuple(terms[rank + 1 :])) for rank, at in enumerate(order))
 
     def _rows_for(self, row: int, lengths: list[int]) -> list[list[int]]:
         """The rows of each way of the request at head `row`; they stay the same while the request does."""
@@ -235,9 +266,10 @@ class ShapeColumns:
         self._must[row] = must
         if self.needs.sources.gres.lacking(request):  # no node has such devices any more
             gate = gate or BAD
-        elig = self._elig_row(state, work.part[row], request)
+        refused = self._refused.get(self._head.get(row, row), ())
+        elig = self._elig_row(state, work.part[row], request, refused=refused)
         if excluded:  # where launching failed: avoided unless that leaves too few nodes
-            wider = self._elig_row(state, work.part[row], request, tuple(excluded))
+            wider = self._elig_row(state, work.part[row], request, tuple(excluded), refused)
             left = int(np.bitwise_count(self._elig[wider]).sum())
             if left >= request.nodes_lo and not set(excluded) & set(request.must):
                 elig = wider
@@ -256,9 +288,18 @@ class ShapeColumns:
         work.mem_floor[row], work.tmp[row] = request.mem_floor_mib, request.tmp_mib
         work.exclusive[row] = request.exclusive
 
-    def _elig_row(self, state: State, part: int, request: Request, avoid: tuple[str, ...] = ()) -> int:
+    def _elig_row(
+        self,
+        state: State,
+        part: int,
+        request: Request,
+        avoid: tuple[str, ...] = (),
+        refused: tuple[str, ...] = (),
+    ) -> int:
+        """`avoid`: nodes not to be used besides those excluded; `refused`: Admit lines that do not admit the job."""
         counts = (request.sockets_min, request.cores_min, request.threads_min)
-        key = (int(part), request.constraint, request.exclude, request.reservation, counts, avoid)
+        asked = (request.constraint, request.require, request.exclude, request.reservation)
+        key = (int(part), asked, counts, avoid, refused)
         row = self._elig_rows.get(key)
         if row is None:
             if len(self._elig) > _ELIG_SPARE + 2 * len(self._keys):
@@ -266,6 +307,10 @@ class ShapeColumns:
             allowed = self.nodes.meeting(request.constraint)
             if any(counts):
                 allowed &= self.nodes.shaped(*counts)
+            if request.require:
+                allowed &= self.attributes.satisfying(request.require)
+            if refused:
+                allowed &= self.admission.admitting(refused)
             allowed[self.nodes.indexes(state, (*request.exclude, *avoid))] = False
             allowed = allowed[self.rows.hosts] & self.rows.inside(request.reservation)
             row = self._elig_rows[key] = len(self._elig)

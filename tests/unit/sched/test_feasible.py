@@ -78,8 +78,8 @@ def test_unknown_nodes_are_named() -> None:
     w = world()
     with pytest.raises(NotFound, match="no node 'n9'"):
         w.feasibility.check_possible(w.state, JobSpec(nodelist="n9"), ["main"])
-    with pytest.raises(UsageError, match="not supported yet"):
-        w.feasibility.check_possible(w.state, JobSpec(constraint="[a]"), ["main"])
+    with pytest.raises(UsageError, match="'\\]' is missing"):
+        w.feasibility.check_possible(w.state, JobSpec(constraint="[a"), ["main"])
 
 
 @pytest.mark.parametrize("enforce", ["NO", "ANY", "ALL"])

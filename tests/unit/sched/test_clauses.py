@@ -1,0 +1,123 @@
+"""Constraints, conditions and Admit lines that too few nodes can meet are refused, clause by clause."""
+
+from __future__ import annotations
+
+import pytest
+from helpers.sched_world import World, node
+
+from helix.errors import Never, UsageError
+from helix.model.job import JobSpec
+from helix.model.node import Fingerprint
+from helixctld.schedule.admission import NOBODY, Who
+
+
+def world() -> World:
+    """Eight nodes: four with ib and 4 GiB, four of which one has gpu; n8 has gpu and ib; n1 is physics' own."""
+    nodes = [
+        node("n1", mem=4096, features=["ib"], admit="account == 'physics' or user == 'root'", attrs={"rack": "1"}),
+        node("n2", mem=4096, features=["ib"], attrs={"rack": "1"}),
+        node("n3", mem=4096, features=["ib"], attrs={"rack": "2"}),
+        node("n4", mem=1024, features=["gpu"], gres="gpu:a100:4"),
+        node("n5", mem=1024, weight=7),
+        node("n6", mem=1024, fingerprint=Fingerprint(arch="aarch64", os="Linux")),
+        node("n7", mem=1024),
+        node("n8", mem=8192, features=["gpu", "ib"], gres="gpu:a100:2"),
+    ]
+    return World(nodes)
+
+
+def refusal(fields: dict[str, object], who: Who = NOBODY) -> tuple[str, str]:
+    w = world()
+    with pytest.raises(Never) as caught:
+        w.feasibility.check_possible(w.state, JobSpec(**fields), ["main"], who=who)  # type: ignore[arg-type]
+    return caught.value.msg, caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"constraint": "gpuu"}, "no node of partition main has feature 'gpuu'; the closest, "),
+        ({"constraint": "ib", "nodes_min": 5}, "at most 4 nodes of partition main have 'ib', 5 asked"),
+        (
+            {"constraint": "ib&gpu", "nodes_min": 2},
+            "at most 1 node of partition main has 'ib&gpu', 2 asked (4 meet 'ib'",
+        ),
+        ({"constraint": "ib&!ib"}, "no node of partition main meets 'ib&!ib' as a whole (4 meet 'ib', 4 meet '!ib')"),
+        ({"constraint": "x|y"}, "no node of partition main meets 'x|y'"),
+        ({"constraint": "!(ib|!ib)"}, "every node of partition main meets 'ib|!ib', which '!(ib|!ib)' bars"),
+        ({"constraint": "[x|gpu]", "nodes_min": 3}, "none of the 2 alternatives can be met: 'x': no node of"),
+        ({"constraint": "ib*5"}, "at most 4 nodes of partition main have 'ib', 5 asked"),
+        ({"constraint": "gpu*2&ib*4"}, "'gpu*2' and 'ib*4' ask for 6 different nodes; 5 nodes of partition main"),
+        (
+            {"require": "memory >= 64G"},
+            "no node of partition main meets 'memory >= 64G' (--require); the nearest, n8, has",
+        ),
+        ({"require": "cpus > 0 and weight == 8"}, "'weight == 8' (--require); the nearest, n5, has weight 7"),
+        (
+            {"require": "memory > 2G and weight > 5"},
+            "meets all of --require (4 meet 'memory > 2G', 1 meet 'weight > 5')",
+        ),
+        ({"require": "gres.gpu >= 2", "nodes_min": 3}, "at most 2 nodes of partition main meet 'gres.gpu >= 2'"),
+        ({"require": "attr.rack == 9"}, "no node of partition main meets 'attr.rack == 9'"),
+        ({"require": "os == 'BSD'"}, "no node of partition main meets 'os == 'BSD''"),
+        ({"nodes_min": 8}, "admit this job: Admit='account == 'physics' or user == 'root''"),
+    ],
+)
+def test_the_clause_that_cannot_be_met_is_named(fields: dict[str, object], said: str) -> None:
+    assert said in refusal(fields)[0]
+
+
+def test_a_misspelt_feature_has_a_hint() -> None:
+    assert refusal({"constraint": "gpuu"})[1] == "did you mean 'gpu'?"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"constraint": "[x|ib]", "nodes_min": 4, "account": "physics"},
+        {"constraint": "gpu*2&ib*3", "account": "physics"},
+        {"constraint": "ib*3&gpu*2", "account": "physics"},
+        {"constraint": "gpu*1&ib*1", "nodelist": "n[4,8]"},
+        {"require": "gres.gpu:a100 >= 4 or attr.rack == 2", "nodes_min": 2},
+        {"require": "arch == 'aarch64' and not defined(attr.rack)"},
+        {"require": "'main' in partitions and name in ('n1', 'n2', 'n3')", "nodes_min": 2},
+        {"nodes_min": 8, "account": "physics"},
+        {"rank": "-weight"},
+    ],
+)
+def test_what_can_be_met_is_let_through(fields: dict[str, object]) -> None:
+    w = world()
+    w.feasibility.check_possible(w.state, JobSpec(**fields), ["main"])  # type: ignore[arg-type]
+
+
+def test_whose_job_it_is_counts() -> None:
+    w = world()
+    w.feasibility.check_possible(w.state, JobSpec(nodes_min=8), ["main"], who=Who(user="root"))
+    with pytest.raises(Never):
+        w.feasibility.check_possible(w.state, JobSpec(nodes_min=8), ["main"], who=Who(user="alice"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"require": "memory >"}, "--require 'memory >': the end where a value was expected .column 8"),
+        ({"require": "cpus"}, "it is a number, not a condition"),
+        ({"require": "attr.row == 1"}, "no attribute 'attr.row' .column 1"),
+        ({"require": "attr.rack == 'a'"}, "a number compared with a text .column 11"),
+        ({"rank": "features"}, "--rank 'features': it is a set of texts, not a number"),
+    ],
+)
+def test_expressions_that_cannot_be_read_are_refused(fields: dict[str, str], said: str) -> None:
+    w = world()
+    with pytest.raises(UsageError, match=said) as caught:
+        w.feasibility.check_possible(w.state, JobSpec(**fields), ["main"])  # type: ignore[arg-type]
+    assert caught.value.code == "EXPRESSION_INVALID"
+
+
+def test_a_condition_follows_the_nodes() -> None:
+    w = world()
+    spec = JobSpec(require="features has new")
+    with pytest.raises(Never):
+        w.feasibility.check_possible(w.state, spec, ["main"])
+    w.update_node("n5", changes={"features": ["new"]})
+    w.feasibility.check_possible(w.state, spec, ["main"])
