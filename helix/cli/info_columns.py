@@ -30,12 +30,15 @@ STATE_ORDER = (
     "FUTURE",
     "MIXED",
     "ALLOCATED",
+    "MAINT",
+    "RESERVED",
     "IDLE",
     "DOWN",
     "UNKNOWN",
 )
 _RANK = {name: len(STATE_ORDER) - place for place, name in enumerate(STATE_ORDER)}
 _IN_USE = frozenset({"ALLOCATED", "MIXED", "COMPLETING"})
+_FREE = frozenset({"IDLE", "RESERVED", "MAINT"})
 
 
 class InfoField(Field):
@@ -73,7 +76,7 @@ def state_rank(word: str) -> int:
 def _times(nodes: Sequence[Row]) -> tuple[int, int, int]:
     """How many nodes are in use, idle, and neither."""
     used = sum(1 for node in nodes if node["state"].rstrip("*") in _IN_USE and not node["state"].endswith("*"))
-    idle = sum(1 for node in nodes if node["state"] == "IDLE")
+    idle = sum(1 for node in nodes if node["state"] in _FREE)
     return used, idle, len(nodes) - used - idle
 
 
@@ -87,7 +90,7 @@ def _cpu_counts(_part: Row, nodes: Sequence[Row]) -> str:
     for node in nodes:
         free = node["cpus"] - node["cpus_alloc"]
         used += node["cpus_alloc"]
-        if node["state"] == "IDLE" or node["state"] in _IN_USE:
+        if node["state"] in _FREE or node["state"] in _IN_USE:
             idle += free
         else:
             other += free
@@ -173,7 +176,8 @@ INFO_FIELDS: tuple[InfoField, ...] = (
     InfoField("f", "Features AvailableFeatures", "AVAIL_FEATURES", SAME, _features, "features"),
     InfoField("F", "NodeAIOT", "NODES(A/I/O/T)", ALL, _node_counts, "nodes allocated/idle/other/total"),
     InfoField("g", "Groups", "GROUPS", SAME, _groups, "groups that may use the partition"),
-    InfoField("G", "Gres", "GRES", SAME, lambda _p, _n: "(null)", "generic resources (not supported yet)"),
+    InfoField("G", "Gres", "GRES", SAME, _text("gres", "(null)"), "generic resources a node"),
+    InfoField("", "GresUsed", "GRES_USED", SAME, _text("gres_used", "(null)"), "generic resources in use"),
     InfoField("h", "OverSubscribe Share", "OVERSUBSCRIBE", SAME, _p("oversubscribe"), "sharing of CPUs between jobs"),
     InfoField("H", "Timestamp", "TIMESTAMP", SAME,
               lambda _p, node: stamp_or(node["t_reason"] if node else 0, "Unknown"), "when the reason was set",

@@ -83,8 +83,8 @@ def _absent(*_: Any) -> str:
     return "N/A"
 
 
-def _any(*_: Any) -> str:
-    return "*"
+def _or_any(count: int) -> str:
+    return str(count or "*")
 
 
 def _null(*_: Any) -> str:
@@ -101,7 +101,14 @@ def _pending_time(t_submit: float, t_start: float) -> int:
 QUEUE_FIELDS: tuple[Field, ...] = (
     Field("a", "Account", "ACCOUNT", "account", or_null, help="account"),
     Field("A", "JobID", "JOBID", "job_id", help="job id, of an array task its own"),
-    Field("b", "tres-per-node gres", "TRES_PER_NODE", "", _absent, help="generic resources a node (not supported yet)"),
+    Field(
+        "b",
+        "tres-per-node gres",
+        "TRES_PER_NODE",
+        "gres_per_node",
+        lambda text: text or "N/A",
+        help="generic resources asked on each node",
+    ),
     Field("B", "BatchHost", "EXEC_HOST", "batch_host", lambda host: host or "n/a", help="node that runs the script"),
     Field("c", "MinCpus", "MIN_CPUS", "cpus_per_task", help="least CPUs a node"),
     Field("C", "NumCPUs", "CPUS", "cpus", help="CPUs allocated or requested"),
@@ -122,7 +129,7 @@ QUEUE_FIELDS: tuple[Field, ...] = (
     Field("g", "GroupName", "GROUP", "group", help="group name"),
     Field("G", "GroupID", "GROUP", "gid", help="group id"),
     Field("h", "OverSubscribe shared", "OVER_SUBSCRIBE", "exclusive oversubscribe", _sharing, help="OK, YES or NO"),
-    Field("H", "Sockets", "SOCKETS_PER_NODE", "", _any, help="sockets a node (any)"),
+    Field("H", "Sockets", "SOCKETS_PER_NODE", "sockets_per_node", _or_any, help="sockets a node that are asked"),
     Field(
         "i",
         "JobArrayID",
@@ -132,9 +139,9 @@ QUEUE_FIELDS: tuple[Field, ...] = (
         key=_id_key,
         help="job id as users write it: 12, 12_3, 12_[4-9]",
     ),
-    Field("I", "Cores", "CORES_PER_SOCKET", "", _any, help="cores a socket (any)"),
+    Field("I", "Cores", "CORES_PER_SOCKET", "cores_per_socket", _or_any, help="cores a socket that are asked"),
     Field("j", "Name", "NAME", "name", help="job name"),
-    Field("J", "Threads", "THREADS_PER_CORE", "", _any, help="threads a core (any)"),
+    Field("J", "Threads", "THREADS_PER_CORE", "threads_per_core", _or_any, help="threads a core that are asked"),
     Field("k", "Comment", "COMMENT", "comment", or_null, help="comment"),
     Field(
         "K",
@@ -196,7 +203,7 @@ QUEUE_FIELDS: tuple[Field, ...] = (
     Field("T", "State", "STATE", "state", key=lambda state: _ORDER.get(state, 99), help="state"),
     Field("u", "UserName", "USER", "user", help="user name"),
     Field("U", "UserID", "USER", "uid", help="user id"),
-    Field("v", "Reservation", "RESERVATION", "", _null, help="reservation (not supported yet)"),
+    Field("v", "Reservation", "RESERVATION", "reservation", or_null, help="reservation it runs in, or asks for"),
     Field("V", "SubmitTime", "SUBMIT_TIME", "t_submit", stamp, help="when it was submitted"),
     Field("w", "WCKey", "WCKEY", "wckey", or_null, help="workload characterization key"),
     Field("W", "Licenses", "LICENSES", "licenses", or_null, help="licences requested"),
@@ -204,7 +211,14 @@ QUEUE_FIELDS: tuple[Field, ...] = (
     Field("X", "CoreSpec", "CORE_SPEC", "", _absent, help="specialized cores (not supported yet)"),
     Field("y", "Nice", "NICE", "nice", help="adjustment of the priority by the user"),
     Field("Y", "SchedNodes", "SCHEDNODES", "", _null, help="nodes expected (not supported yet)"),
-    Field("z", "SCT", "S:C:T", "", lambda: "*:*:*", help="sockets, cores, threads (any)"),
+    Field(
+        "z",
+        "SCT",
+        "S:C:T",
+        "sockets_per_node cores_per_socket threads_per_core",
+        lambda *counts: ":".join(map(_or_any, counts)),
+        help="sockets, cores, threads that are asked",
+    ),
     Field("Z", "WorkDir", "WORK_DIR", "work_dir", help="working directory"),
     Field("", "AllocNodes SubmitHost", "ALLOC_NODES", "submit_host", help="host it was submitted from"),
     Field("", "BatchFlag", "BATCH_FLAG", "", lambda: "1", help="1: a batch job"),
@@ -235,9 +249,13 @@ QUEUE_FIELDS: tuple[Field, ...] = (
         "",
         "tres-alloc",
         "TRES_ALLOC",
-        "cpus mem_mib node_count",
-        lambda cpus, mem, nodes: f"cpu={cpus},mem={memory(mem)},node={nodes}",
+        "cpus mem_mib node_count gres_tres",
+        lambda cpus, mem, nodes, gres: f"cpu={cpus},mem={memory(mem)},node={nodes}" + (f",{gres}" if gres else ""),
         help="resources",
     ),
+    Field(
+        "", "tres-per-job", "TRES_PER_JOB", "gres_per_job", lambda text: text or "N/A", help="GPUs asked for the job"
+    ),
+    Field("", "tres-per-task", "TRES_PER_TASK", "gres_per_task", lambda text: text or "N/A", help="GPUs asked a task"),
     Field("", "SubmitLine", "SUBMIT_LINE", "submit_line", help="the command that submitted it"),
 )

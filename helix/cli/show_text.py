@@ -138,6 +138,7 @@ def job_lines(job: Row, *, details: bool = False) -> Lines:
             ("Licenses", null(job["licenses"])),
             ("Network", "(null)"),
         ],
+        [("Reservation", job["reservation"])] if job["reservation"] else [],
         [("Command", job["command"])],
         [("WorkDir", job["work_dir"])],
         [("Comment", job["comment"])] if job["comment"] else [],

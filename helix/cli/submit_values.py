@@ -111,6 +111,61 @@ def host_file(path: str) -> str:
     return listed
 
 
+def generic(text: str) -> str:
+    """`gpu:a100:2,nvme`, checked for form; `none` asks for nothing."""
+    from helix.gres import format_items, parse_gres
+
+    return format_items(parse_gres(text))
+
+
+def gpus(text: str) -> str:
+    """`4`, `a100:2`, checked for form."""
+    from helix.gres import parse_gpus
+
+    if not parse_gpus(text):
+        raise ValueError("a number of GPUs is missing")
+    return text.strip()
+
+
+def licences(text: str) -> str:
+    """`matlab:2,ansys`, checked for form."""
+    from helix.licences import parse_licences
+
+    return ",".join(f"{name}:{count}" for name, count in parse_licences(text))
+
+
+def switches(text: str) -> tuple[int, int | None]:
+    """`1`, `2@0:30:00`: how many, and how long to wait for them (seconds; None: as long as the cluster lets)."""
+    number, at, wait = text.partition("@")
+    if not (number.isascii() and number.isdigit() and 0 < int(number[:9]) < 1 << 20):
+        raise ValueError(f"'{text[:40]}' is not N or N@TIME")
+    return int(number), time_limit(wait) if at else None
+
+
+def extra_node_info(text: str) -> tuple[int, int, int]:
+    """`-B SOCKETS[:CORES[:THREADS]]`; `*` and what is left out is 0: any number."""
+    words = text.strip().split(":")
+    if len(words) > 3 or not words[0]:
+        raise ValueError(f"'{text[:40]}' is not SOCKETS[:CORES[:THREADS]]")
+    found = []
+    for word in words:
+        if word != "*" and not (word.isascii() and word.isdigit() and 0 < int(word[:9]) < 1 << 16):
+            raise ValueError(f"'{word[:20]}' is not a number of sockets, cores or threads")
+        found.append(0 if word == "*" else int(word))
+    sockets, cores, threads = (*found, 0, 0, 0)[:3]
+    return sockets, cores, threads
+
+
+def hint(text: str) -> int:
+    """Threads used of each core: 1 for `nomultithread`, 0 (all) for `multithread`; others would bind tasks."""
+    from helix.cli.options import not_supported
+
+    word = text.strip().lower()
+    if word not in ("multithread", "nomultithread"):
+        raise not_supported(f"--hint={word[:40]}")
+    return int(word == "nomultithread")
+
+
 def distribution(text: str) -> str:
     """`block`, `cyclic`, `plane=4`, `block:cyclic:fcyclic`..., checked for form and kept."""
     head, _, options = text.strip().lower().partition(",")

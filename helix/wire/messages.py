@@ -70,6 +70,9 @@ class Launch(Struct, omit_defaults=True, kw_only=True):
     cpus_per_task_given: bool = False
     cpus_per_node: list[int] = field(default_factory=list)  # parallel to the nodes of the allocation
     cores: list[int] = field(default_factory=list)  # CPU indexes on this node
+    gres: dict[str, str] = field(default_factory=dict)  # of this node: kind -> devices, {"gpu:a100": "0-1"}
+    topology_addr: str = ""  # SLURM_TOPOLOGY_ADDR of this node, "" = no topology
+    topology_pattern: str = ""
     mem_mib: int = 0  # of this node; 0 = no limit
     mem_per_cpu_mib: int = 0
     time_limit_s: int = 0  # 0 = unlimited; counted by the shepherd

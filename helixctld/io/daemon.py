@@ -30,6 +30,7 @@ from helix.wire.transport import ControllerEndpoint
 from helixctld.core import invariants, timers
 from helixctld.core.apply import apply
 from helixctld.core.state import Persistent, State
+from helixctld.io.calendar import Calendar
 from helixctld.io.commit import Committer
 from helixctld.io.debug_flags import set_flags
 from helixctld.io.feed import Feed
@@ -41,9 +42,10 @@ from helixctld.io.planning import Planning
 from helixctld.io.relay import Relays
 from helixctld.io.serve_jobs import JobHandlers
 from helixctld.io.serve_nodes import NodeHandlers
+from helixctld.io.serve_reservations import ReservationHandlers
 from helixctld.io.serve_streams import StreamHandlers
 from helixctld.io.service import Service
-from helixctld.io.tables import node_records, partition_records
+from helixctld.io.tables import node_records, partition_records, take_shared
 
 log = logging.getLogger("helixctld")
 
@@ -106,8 +108,11 @@ class Controller:
         )
         self.jobs = JobHandlers(self)
         self.nodes = NodeHandlers(self)
+        self.calendar = Calendar(loop, self.state, self.committer, lambda: self.config)
+        self.reservations = ReservationHandlers(self)
         self.streams = StreamHandlers(self)
-        self.service = Service(self.people, {**self.jobs.table, **self.nodes.table, **self.streams.table})
+        handlers = (self.jobs, self.nodes, self.reservations, self.streams)
+        self.service = Service(self.people, {name: call for part in handlers for name, call in part.table.items()})
         self._set_pacing()
         self.relays = Relays(lambda to, m: self.links.send(to, m), self.service.on_frame, self.service.on_close)
         self.set_debug_flags(set(config.debug_flags))
@@ -148,6 +153,7 @@ class Controller:
             count += 1
         state.set_nodes(node_records(self.config))
         state.set_partitions(partition_records(self.config))
+        take_shared(state, self.config)
         state.rebuild(time.time())
         invariants.check(state)
         log.info(
@@ -165,6 +171,7 @@ class Controller:
         for name in orphans:
             log.warning("node %s is not in the configuration any more but has jobs", name)
         state.set_partitions(partition_records(self.config))
+        take_shared(state, self.config)
 
     def _restore_blobs(self) -> None:
         """Blob files need no sync of their own: a lost or torn one is written again from the journal."""
@@ -197,6 +204,7 @@ class Controller:
         self.loop.add_signal_handler(signal.SIGHUP, self._reload)
         self.planning.warm_up(os.path.join(config.state_save_location, "kernels"))
         self._heartbeat()
+        self.calendar.start()
         self._plan_due()
         self.planning.wake()
         notify("READY=1")
@@ -217,6 +225,7 @@ class Controller:
         log.info("stopping; running jobs go on")
         await self.agent.stop()
         self.planning.stop()
+        self.calendar.stop()
         if self._timer is not None:
             self._timer.cancel()
         if self.endpoint is not None:
@@ -262,6 +271,7 @@ class Controller:
         if self._stopped.is_set():
             return
         now = time.time()
+        self.calendar.tick()
         events = timers.due(self.state, now, self.config.min_job_age_s)
         if events:
             try:
@@ -295,6 +305,7 @@ class Controller:
         for text in warnings:
             log.warning("%s", text)
         self.state.set_partitions(partition_records(config))
+        take_shared(self.state, config)
         self.people.operators, self.people.admins = frozenset(config.operators), frozenset(config.administrators)
         self.committer.snapshot_every = config.journal_snapshot_every
         self.links.set_config(config)

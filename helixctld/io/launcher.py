@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from helix.hostlist import format_hostlist
 from helix.model.job import JobRecord
+from helix.model.topology import Topology
 from helix.wire.messages import Launch
 from helixctld.io.identity import People
 
 
-def launch_of(job: JobRecord, people: People, kill_wait_s: int) -> Launch:
+def launch_of(job: JobRecord, people: People, kill_wait_s: int, topology: Topology | None = None) -> Launch:
     """Everything the node needs; groups come from the user database here, never from a message."""
     alloc = job.alloc
     assert alloc is not None
@@ -49,6 +50,7 @@ def launch_of(job: JobRecord, people: People, kill_wait_s: int) -> Launch:
         cpus_per_task_given=spec.cpus_per_task > 1,
         cpus_per_node=alloc.cpus,
         cores=alloc.cores[0],
+        gres=alloc.gres[0] if alloc.gres else {},
         mem_mib=alloc.mem_mib[0],
         mem_per_cpu_mib=spec.mem_per_cpu_mib,
         time_limit_s=job.time_limit_s,
@@ -58,6 +60,8 @@ def launch_of(job: JobRecord, people: People, kill_wait_s: int) -> Launch:
         t_start=job.t_start,
         requeue=spec.requeue is not False,
     )
+    if topology is not None and topology.kind != "flat":
+        launch.topology_addr, launch.topology_pattern = topology.address(alloc.nodes[0])
     if job.array_task_id is not None and spec.array is not None:
         launch.array_job_id = job.array_job_id
         launch.array_task_id = job.array_task_id

@@ -1,10 +1,13 @@
-"""The configured nodes and partitions as the core's records."""
+"""What is configured (nodes, partitions, licences, topology) as the core's records."""
 
 from __future__ import annotations
 
 from helix.config.model import Config
+from helix.licences import parse_configured
 from helix.model.node import NodeBase, NodeRecord
 from helix.model.partition import PartitionRecord
+from helix.model.topology import topology_of
+from helixctld.core.state import State
 
 
 def node_records(config: Config) -> list[NodeRecord]:
@@ -36,6 +39,19 @@ def node_records(config: Config) -> list[NodeRecord]:
             record.reason, record.reason_by = node.reason or "set in helix.conf", "helix.conf"
         records.append(record)
     return records
+
+
+def take_shared(state: State, config: Config) -> None:
+    """Give the state what belongs to no single node or partition: licences and topology."""
+    state.set_licences(parse_configured(config.licenses))
+    kind = config.topology_plugin.removeprefix("topology/")
+    lines = [
+        (switch.name, switch.nodes, switch.switches)
+        for switch in config.switches
+        if switch.is_block is (kind == "block")
+    ]
+    optional = "topooptional" in {word.lower() for word in config.topology_param}
+    state.set_topology(topology_of(kind, lines if kind != "flat" else [], optional=optional))
 
 
 def partition_records(config: Config) -> list[PartitionRecord]:

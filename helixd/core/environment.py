@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from msgspec import Struct
 
+from helix.gres import mask_of
 from helix.wire.messages import Launch
 
 # fmt: off
@@ -22,7 +23,8 @@ _JOB = (
     "MEM_PER_CPU", "SUBMIT_DIR", "SUBMIT_HOST", "ARRAY_JOB_ID", "ARRAY_TASK_ID", "ARRAY_TASK_COUNT", "ARRAY_TASK_MIN",
     "ARRAY_TASK_MAX", "ARRAY_TASK_STEP", "JOB_PARTITION", "JOB_USER", "JOB_UID", "JOB_GID", "JOB_ACCOUNT", "JOB_QOS",
     "CLUSTER_NAME", "NODEID", "PROCID", "LOCALID", "GTIDS", "TASK_PID", "RESTART_COUNT", "JOB_START_TIME",
-    "JOB_END_TIME", "STEP_COOKIE", "PRIO_PROCESS", "JOB_GROUP",
+    "JOB_END_TIME", "STEP_COOKIE", "PRIO_PROCESS", "JOB_GROUP", "JOB_GPUS", "GPUS_ON_NODE", "SHARDS_ON_NODE",
+    "TOPOLOGY_ADDR", "TOPOLOGY_ADDR_PATTERN",
 )
 # fmt: on
 #: names that only the scheduler sets
@@ -30,6 +32,8 @@ RESERVED = frozenset(
     [f"{prefix}_{name}" for name in _JOB for prefix in ("SLURM", "HELIX")]
     + ["SLURMD_NODENAME", "HELIXD_NODENAME", "HELIX_SOCKET", "ENVIRONMENT"]
 )
+#: which devices a program uses that looks for them by itself; of GPU numbers on this node
+VISIBLE = ("CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK", "GPU_DEVICE_ORDINAL")
 _DEFAULT_PATH = "/usr/local/bin:/usr/bin:/bin"
 COOKIE = "HELIX_STEP_COOKIE"
 
@@ -52,7 +56,7 @@ class Place(Struct, frozen=True):
 
 
 class Base(NamedTuple):
-    """The user's part, encoded; `has` are the names of HOME, PATH ... that are in it."""
+    """The user's part, encoded; `has` are the names of HOME, PATH, CUDA_VISIBLE_DEVICES ... that are in it."""
 
     data: bytes
     entries: int
@@ -67,7 +71,7 @@ def base_environment(blob: bytes) -> Base:
         name, equals, _ = entry.partition(b"=")
         if name and equals and name.decode("utf-8", "replace") not in RESERVED:
             entries[name] = entry
-    wanted = ("HOME", "PATH", "USER", "LOGNAME", "SHELL", "TMPDIR")
+    wanted = ("HOME", "PATH", "USER", "LOGNAME", "SHELL", "TMPDIR", *VISIBLE)
     return Base(
         b"".join(entry + b"\0" for entry in entries.values()),
         len(entries),
@@ -161,6 +165,15 @@ def job_variables(launch: Launch, place: Place) -> dict[str, str]:
         variables["MEM_PER_CPU"] = str(launch.mem_per_cpu_mib)
     elif launch.mem_mib:
         variables["MEM_PER_NODE"] = str(launch.mem_mib)
+    gpus = device_numbers(launch, "gpu")
+    if gpus:
+        variables["JOB_GPUS"] = ",".join(map(str, gpus))
+        variables["GPUS_ON_NODE"] = str(len(gpus))
+    if shards := device_numbers(launch, "shard"):
+        variables["SHARDS_ON_NODE"] = str(len(shards))
+    if launch.topology_addr:
+        variables["TOPOLOGY_ADDR"] = launch.topology_addr
+        variables["TOPOLOGY_ADDR_PATTERN"] = launch.topology_pattern
     if launch.restart_count:
         variables["RESTART_COUNT"] = str(launch.restart_count)
     if launch.array_task_id is not None:
@@ -171,6 +184,24 @@ def job_variables(launch: Launch, place: Place) -> dict[str, str]:
         variables["ARRAY_TASK_MAX"] = str(launch.array_task_max)
         variables["ARRAY_TASK_STEP"] = str(launch.array_task_step)
     return variables
+
+
+def without(base: Base, names: tuple[str, ...]) -> Base:
+    """The user's part without these names, if it has any: of two entries for a name programs see the first."""
+    if base.has.isdisjoint(names):
+        return base
+    gone = tuple(f"{name}=".encode() for name in names)
+    kept = [entry for entry in base.data.split(b"\0")[:-1] if not entry.startswith(gone)]
+    return Base(b"".join(entry + b"\0" for entry in kept), len(kept), base.has.difference(names))
+
+
+def device_numbers(launch: Launch, name: str) -> list[int]:
+    """The numbers of the devices of a name that the job has on this node, ascending."""
+    mask = 0
+    for kind, indexes in launch.gres.items():
+        if kind.partition(":")[0] == name:
+            mask |= mask_of(indexes)
+    return [number for number in range(mask.bit_length()) if mask >> number & 1]
 
 
 def step_environment(launch: Launch, base: Base, home: Home, place: Place) -> tuple[bytes, int]:
@@ -187,11 +218,13 @@ def step_environment(launch: Launch, base: Base, home: Home, place: Place) -> tu
         "PATH": _DEFAULT_PATH,
         "TMPDIR": place.tmp_fs,
     }
-    if len(base.has) < len(defaults):
-        entries += [f"{name}={value}" for name, value in defaults.items() if name not in base.has]
+    entries += [f"{name}={value}" for name, value in defaults.items() if name not in base.has]
     for name, value in job_variables(launch, place).items():
         entries.append(f"SLURM_{name}={value}")
         entries.append(f"HELIX_{name}={value}")
+    if gpus := ",".join(map(str, device_numbers(launch, "gpu"))):
+        base = without(base, VISIBLE)
+        entries += [f"{name}={gpus}" for name in VISIBLE]
     entries += (
         f"SLURMD_NODENAME={launch.node}",
         f"HELIXD_NODENAME={launch.node}",

@@ -51,7 +51,7 @@ def refused(cluster, work, *options: str, env=None) -> tuple[int, str]:
         (("--uid", "no-such-user"), 1, "no-such-user"),
         (("-w", "n7"), 1, "no node 'n7'"),
         (("-x", "m1"), 1, "no node 'm1'"),
-        (("--gpus=1",), USAGE, "--gpus is not supported yet"),
+        (("--gpu-bind=none",), USAGE, "--gpu-bind is not supported yet"),
         (("--reservation=r",), USAGE, "--reservation is not supported yet"),
         (("--deadline=2001-01-01",), USAGE, "the deadline has passed"),
         (("-w", "n1", "-x", "n1"), USAGE, "n1"),

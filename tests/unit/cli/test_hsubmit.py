@@ -236,7 +236,7 @@ def test_unreadable_script_and_directory(submit: Any, tmp_path: Path) -> None:
     ("line", "part"),
     [
         ("#SBATCH --tme=5", "job.sh, line 3: no option --tme (OPTION_INVALID)\ndid you mean '--time'?"),
-        ("#SBATCH --gres=gpu:1", "job.sh, line 3: --gres is not supported yet (NOT_SUPPORTED)"),
+        ("#SBATCH --gpu-bind=none", "job.sh, line 3: --gpu-bind is not supported yet (NOT_SUPPORTED)"),
         ("#SBATCH -t soon", "job.sh, line 3: --time: bad time limit 'soon' (TIME_INVALID)"),
         ("#SBATCH -n 4 tasks", "job.sh, line 3: 'tasks' belongs to no option"),
         ("#SBATCH hetjob", "job.sh, line 3: hetjob is not supported yet"),
