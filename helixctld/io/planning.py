@@ -1,8 +1,9 @@
 """When to plan, on which thread, and what becomes of a plan.
 
 A pass may start as soon as something became schedulable or resources came free; the pace spaces passes by what the
-last one cost.  Small passes run on the loop; larger ones plan on the planner thread (numba releases the GIL) between
-`prepare` and `commit`, which run here.  The state may have changed meanwhile: `verify` re-checks capacity at commit.
+last one cost.  Small passes run on the loop; larger ones plan on a planner thread (numba releases the GIL) between
+`prepare` and `commit`, which run here.  Full passes over a long queue have a thread of their own beside the quick ones
+(see `helixctld.schedule.cycle`).  The state may have changed meanwhile: `verify` re-checks capacity at commit.
 """
 
 from __future__ import annotations
@@ -25,10 +26,13 @@ from helix.sched.options import SchedOptions
 from helix.sched.plan import Plan
 from helixctld.core.state import State
 from helixctld.io.commit import Committer
+from helixctld.io.making_room import MakingRoom
+from helixctld.schedule.admission import Who
 from helixctld.schedule.cycle import Counters, Cycle, NewReason
 from helixctld.schedule.feasible import Feasibility
 from helixctld.schedule.starts import start_events
 from helixctld.schedule.why import why
+from helixctld.schedule.wiring import sources_of
 
 log = logging.getLogger("helixctld.sched")
 
@@ -64,8 +68,10 @@ class Planning:
             load_plugin("select", config.select_type, config.plugin_dir),
             sched_options(config),
             time.perf_counter,
+            sources=sources_of(state),
         )
         self.feasibility = Feasibility(self.cycle.columns)
+        self.room = MakingRoom(state, committer, self.cycle, config)
         self.priority = load_plugin("priority", config.priority_type, config.plugin_dir)
         self.reasons_version = 0
         self._loop = loop
@@ -73,7 +79,10 @@ class Planning:
         self._committer = committer
         self._clock = clock
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="planner")
+        self._ahead_pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
         self._timer: asyncio.TimerHandle | None = None
+        self._ahead_timer: asyncio.TimerHandle | None = None
+        self._room_timer: asyncio.TimerHandle | None = None
         self._stopped = False
 
     def warm_up(self, cache_dir: str) -> None:
@@ -97,21 +106,23 @@ class Planning:
             ("sched", config.scheduler_type),
             ("select", config.select_type),
             ("priority", config.priority_type),
+            ("preempt", config.preempt_type),
         ):
             load_plugin(family, value, config.plugin_dir)
 
     def set_config(self, config: Config) -> None:
         """A live change of the configuration."""
         self.cycle.set_options(sched_options(config))
+        self.room.set_config(config)
         self.wake()
 
     def initial_priority(self, job_id: int, spec: JobSpec) -> int:
         """The priority plugin's word on a job."""
         return int(self.priority.initial_priority(job_id, spec, held=False))
 
-    def require_possible(self, spec: JobSpec, partitions: list[str]) -> None:
-        """Raises Never for a request that this cluster can never serve."""
-        self.feasibility.check_possible(self._state, spec, partitions)
+    def require_possible(self, spec: JobSpec, partitions: list[str], who: Who) -> None:
+        """Raises Never for a request of `who` that this cluster can never serve."""
+        self.feasibility.check_possible(self._state, spec, partitions, who=who)
 
     def test_only(self, record: JobRecord, now: float) -> dict[str, Any]:
         """Would it start now, and where."""
@@ -130,7 +141,10 @@ class Planning:
 
     def poke(self) -> None:
         """Plan when the pace allows."""
-        if self._stopped or self.cycle.in_flight:
+        if self._stopped:
+            return
+        self._poke_ahead()
+        if self.cycle.in_flight:
             return
         delay_s = self.cycle.due_in()
         if delay_s is None:
@@ -142,6 +156,42 @@ class Planning:
             self._timer.cancel()  # armed for the periodic pass; something has happened since
         self._timer = self._loop.call_at(at, self._pass)
 
+    def _poke_ahead(self) -> None:
+        delay_s = self.cycle.ahead_due_in()
+        if delay_s is None:
+            return
+        at = self._loop.time() + delay_s
+        if self._ahead_timer is not None:
+            if self._ahead_timer.when() <= at:
+                return
+            self._ahead_timer.cancel()
+        self._ahead_timer = self._loop.call_at(at, self._pass_ahead)
+
+    def _pass_ahead(self) -> None:
+        """A full pass beside the quick ones."""
+        self._ahead_timer = None
+        due_in_s = self.cycle.ahead_due_in()
+        if self._stopped or due_in_s is None or due_in_s > 0:
+            self.poke()
+            return
+        snapshot = self.cycle.prepare_ahead(self._state, self._clock())
+        future = self._loop.run_in_executor(self._ahead_pool, self.cycle.plan, snapshot)
+        future.add_done_callback(self._planned_ahead)
+
+    def _planned_ahead(self, future: asyncio.Future[Plan]) -> None:
+        if self._stopped or future.cancelled():
+            return
+        error = future.exception()
+        if error is not None:  # boundary: a fault of a planner plugin costs a pass, not the daemon
+            log.error("the planner failed: %r", error, exc_info=error)
+            self.cycle.abandon_ahead()
+        else:
+            reasons = self.cycle.commit_ahead(future.result(), self._state, self._clock())
+            log.debug("full pass reasons=%d ms=%.2f", len(reasons), self.cycle.counters.full_last_ms)
+            self._show(reasons)
+            self.reasons_version += 1
+        self.poke()
+
     def _pass(self) -> None:
         self._timer = None
         if self._stopped or self.cycle.in_flight:
@@ -149,6 +199,7 @@ class Planning:
         if not self.cycle.due():
             self.poke()
             return
+        self.room.before_pass(self._clock())
         snapshot = self.cycle.prepare(self._state, self._clock())
         if self.cycle.is_small(snapshot):
             try:
@@ -185,7 +236,14 @@ class Planning:
                 log.warning("%d starts wait: %s", len(accepted), exc.msg)
                 self._state.dirty_jobs.update(start.job_id for start in accepted)
         self._show(reasons)
+        self.room.after_pass(now, self._wake_at)
         self.poke()
+
+    def _wake_at(self, t: float) -> None:
+        """Plan again at `t`, epoch seconds: somebody may make room then."""
+        if self._room_timer is not None:
+            self._room_timer.cancel()
+        self._room_timer = self._loop.call_later(max(0.01, t - self._clock()), self.wake)
 
     def _show(self, reasons: list[NewReason]) -> None:
         """Reasons are derived, not journaled: the next pass finds them again."""
@@ -209,4 +267,9 @@ class Planning:
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
+        if self._ahead_timer is not None:
+            self._ahead_timer.cancel()
+        if self._room_timer is not None:
+            self._room_timer.cancel()
+        self._ahead_pool.shutdown(wait=False, cancel_futures=True)
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -17,6 +17,7 @@ from helixctld.core.state import TOKEN_LIFE_S
 from helixctld.core.submit import check_request, check_script, require_accounts
 from helixctld.core.views import job_dict
 from helixctld.io.service import Call, Handler
+from helixctld.schedule.admission import Who, who_of
 
 if TYPE_CHECKING:
     from helixctld.io.daemon import Controller
@@ -62,9 +63,10 @@ class JobHandlers:
         for partition in partitions:
             require_accounts(partition, spec.account)
         self._limits(spec)
-        ctl.planning.require_possible(spec, [p.name for p in partitions])
+        group = ctl.people.group_name(owner.gid)
+        ctl.planning.require_possible(spec, [p.name for p in partitions], Who(owner.user, owner.uid, group))
         if args.test_only:
-            record = JobRecord(job_id=0, uid=owner.uid, gid=owner.gid, user=owner.user, spec=spec)
+            record = JobRecord(job_id=0, uid=owner.uid, gid=owner.gid, user=owner.user, group=group, spec=spec)
             call.reply({"test": True, **ctl.planning.test_only(record, call.t)})
             return
         ctl.committer.require_room()
@@ -80,7 +82,7 @@ class JobHandlers:
                 uid=owner.uid,
                 gid=owner.gid,
                 user=owner.user,
-                group=ctl.people.group_name(owner.gid),
+                group=group,
                 spec=spec,
                 priority=self._priority(job_id, spec),
             )
@@ -247,7 +249,9 @@ class JobHandlers:
 
     def _cancel_targets(self, f: m.JobFilter, caller: Caller) -> tuple[list[Target], list[dict[str, Any]]]:
         errors: list[dict[str, Any]] = []
-        only_ids = not (f.users or f.names or f.accounts or f.partitions or f.qos or f.states or f.nodelist)
+        only_ids = not (
+            f.users or f.names or f.accounts or f.partitions or f.qos or f.states or f.nodelist or f.reservation
+        )
         if f.ids and only_ids:
             targets = []
             for text in _bounded(f.ids):
@@ -283,7 +287,7 @@ class JobHandlers:
             if isinstance(event, ev.JobUpdated) and job.is_waiting:
                 names = event.spec.partitions or [self.ctl.state.default_partition]
                 partitions = [self.ctl.state.partitions[n] for n in names if n in self.ctl.state.partitions]
-                self.ctl.planning.require_possible(event.spec, [p.name for p in partitions])
+                self.ctl.planning.require_possible(event.spec, [p.name for p in partitions], who_of(job))
                 if event.priority is None and event.spec.nice != job.spec.nice and job.spec.priority is None:
                     event.priority = self._priority(job.job_id, event.spec)
 

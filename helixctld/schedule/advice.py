@@ -19,6 +19,7 @@ from helix.sched.request import Request, partition_limit
 from helix_native.arrays import BAD, REQUIRED_DOWN, UNAVAILABLE, ShapeArrays, TableArrays, pack_bits, unpack_bits
 from helix_native.reference import Pass
 from helixctld.core.state import State
+from helixctld.schedule.admission import who_of
 from helixctld.schedule.columns import Columns
 
 ADVICE_MAX = 4
@@ -36,6 +37,7 @@ class Trial:
         self.partition = partition
         self.columns = columns
         self.request = request
+        self.row = row
         shapes, self.tables = columns.shapes.freeze()
         self.shape = ShapeArrays._make(column[row : row + 1] for column in shapes)
 
@@ -57,10 +59,13 @@ class Trial:
                 high = middle - 1
         return low
 
-    def with_eligible(self, *, features: bool, exclusion: bool) -> TableArrays:
-        """Tables in which the shape's row of eligibility drops the constraint or the exclusion."""
+    def with_eligible(self, *, features: bool = True, exclusion: bool = True, condition: bool = True) -> TableArrays:
+        """Tables in which the shape's row of eligibility drops the constraint, the exclusion or --require."""
         size = len(self.columns.nodes)
         allowed = unpack_bits(self.tables.part[self.shape.part[0]], size)
+        if condition and self.request.require:
+            allowed &= self.columns.shapes.attributes.satisfying(self.request.require)
+        allowed &= self.columns.shapes.admission.admitting(self.columns.shapes.refused(self.row))
         if features:
             allowed &= self.columns.nodes.meeting(self.request.constraint)
         if exclusion:
@@ -85,7 +90,7 @@ class Trial:
             )
             if other.name in own or closed or other.state.upper() != "UP":
                 continue
-            row = self.columns.shapes.row_of(self.state, spec, self.job.excluded_nodes, other.name)
+            row = self.columns.shapes.row_of(self.state, spec, self.job.excluded_nodes, other.name, who_of(self.job))
             try:
                 request = self.columns.shapes.requests[row]
                 if request is None or partition_limit(spec, request, other)[1]:
@@ -178,8 +183,10 @@ def _placement(trial: Trial) -> list[str]:
     request, found = trial.request, []
     if request.must and trial.fits(must_n=0):
         found.append("without --nodelist it would fit now")
-    if request.constraint != EVERY and trial.fits(trial.with_eligible(features=False, exclusion=True)):
+    if request.constraint != EVERY and trial.fits(trial.with_eligible(features=False)):
         found.append("without --constraint it would fit now")
-    if request.exclude and trial.fits(trial.with_eligible(features=True, exclusion=False)):
+    if request.require and trial.fits(trial.with_eligible(condition=False)):
+        found.append("without --require it would fit now")
+    if request.exclude and trial.fits(trial.with_eligible(exclusion=False)):
         found.append("without --exclude it would fit now")
     return found

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from helix.errors import UsageError
+from helix.expression import Clause
 from helix.sched.explain import format_mib, plural
 from helix.sched.features import EVERY, missing_words
 from helix.sched.request import Request
@@ -44,6 +46,11 @@ def nearest_node(
     missing = missing + np.maximum(0, request.tmp_mib - work.nodes.tmp[candidates]) / max(1, request.tmp_mib)
     if request.constraint != EVERY:
         missing = missing + ~columns.nodes.meeting(request.constraint)[candidates]
+    if request.require:
+        missing = missing + ~columns.shapes.attributes.satisfying(request.require)[candidates]
+    refused = columns.shapes.refused(row)
+    if refused:
+        missing = missing + ~columns.shapes.admission.admitting(refused)[candidates]
     place = int(np.argmin(missing))
     i = int(candidates[place])
     lacks = []
@@ -55,6 +62,9 @@ def nearest_node(
         lacks.append(f"has {format_mib(int(work.nodes.tmp[i]))} of {format_mib(request.tmp_mib)} temporary disk")
     if words := missing_words(columns.nodes.records[i].features, request.constraint):
         lacks.append(words)
+    lacks.extend(f"fails '{clause.text}'" for clause in failing_clauses(columns, request, i))
+    if columns.nodes.records[i].admit in refused:
+        lacks.append(f"admits only jobs with '{columns.nodes.records[i].admit}'")
     return Nearest(columns.nodes.names[i], " and ".join(lacks)) if lacks else None
 
 
@@ -65,3 +75,15 @@ def memory_needed(work: Pass, request: Request, need_cpus: Int64, at: Int64) -> 
     if request.mem_cpu_mib:
         return need_cpus * request.mem_cpu_mib
     return np.full(len(at), max(request.mem_node_mib, request.mem_floor_mib), np.int64)
+
+
+def failing_clauses(columns: Columns, request: Request, node: int) -> list[Clause]:
+    """The clauses of `--require` that a node does not meet."""
+    if not request.require:
+        return []
+    attributes = columns.shapes.attributes
+    try:
+        clauses = attributes.condition(request.require).clauses
+    except UsageError:  # the configuration no longer has what it names
+        return []
+    return [clause for clause in clauses if not attributes.clause(clause)[node]]

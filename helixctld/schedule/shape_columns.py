@@ -70,6 +70,7 @@ class ShapeColumns:
         self._must: list[list[int]] = []
         self._ways: dict[int, list[list[int]]] = {}  # head -> rows of each way; only where there is more than the head
         self._head: dict[int, int] = {}  # any other row of those -> its head
+        self._part_of: dict[int, Request] = {}  # row of a way with several rows, or of several ways -> its own request
         self._refused: dict[int, tuple[str, ...]] = {}  # head -> the Admit lines that do not admit its jobs
         self._work = empty_shapes(0)
         self._part_bits = np.zeros((0, 0), np.uint8)
@@ -182,6 +183,14 @@ class ShapeColumns:
         """The first row of each way in which the request at head `row` can be served."""
         return [way[0] for way in self._ways[row]] if row in self._ways else [row]
 
+    def request_of(self, row: int) -> Request | None:
+        """What one row asks by itself; None if it cannot be read any more.  (`requests` has the whole at a head.)"""
+        return None if self.requests[row] is None else self._part_of.get(row, self.requests[row])
+
+    def refused(self, row: int) -> tuple[str, ...]:
+        """The Admit lines that do not admit the jobs of a row."""
+        return self._refused.get(self._head.get(row, row), ())
+
     def parts(self, row: int) -> list[int]:
         """All rows that start together with the first row of a way, itself first."""
         ways = self._ways.get(self._head.get(row, row), [])
@@ -201,6 +210,7 @@ class ShapeColumns:
 
     def _free_row(self, row: int) -> None:
         self._refused.pop(row, None)
+        self._part_of.pop(row, None)
         self.requests[row] = None
         self._must[row] = []
         self._free.append(row)
@@ -226,6 +236,8 @@ class ShapeColumns:
         for chain, way in zip(chains, self._rows_for(row, [len(chain) for chain in chains]), strict=True):
             for place, (part, at) in enumerate(zip(chain, way, strict=True)):
                 self._write(at, state, partition, part, excluded)
+                if len(chains) > 1 or len(chain) > 1:
+                    self._part_of[at] = part
                 self.needs.fill(at, part, way[place + 1] if place + 1 < len(way) else -1)
         self.requests[row] = request
 
@@ -266,7 +278,7 @@ class ShapeColumns:
         self._must[row] = must
         if self.needs.sources.gres.lacking(request):  # no node has such devices any more
             gate = gate or BAD
-        refused = self._refused.get(self._head.get(row, row), ())
+        refused = self.refused(row)
         elig = self._elig_row(state, work.part[row], request, refused=refused)
         if excluded:  # where launching failed: avoided unless that leaves too few nodes
             wider = self._elig_row(state, work.part[row], request, tuple(excluded), refused)

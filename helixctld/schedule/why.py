@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from helix.errors import UsageError
 from helix.hostlist import format_hostlist
 from helix.model.job import JobRecord
 from helix.model.job_state import JobState, Reason
@@ -22,6 +23,7 @@ from helix_native.arrays import BAD, FAIL_INELIGIBLE, FAIL_SMALL, Flags, unpack_
 from helix_native.reference import Pass
 from helixctld.core.dependencies import unmet
 from helixctld.core.state import State
+from helixctld.schedule.admission import who_of
 from helixctld.schedule.advice import Trial, advise
 from helixctld.schedule.columns import Columns
 from helixctld.schedule.nearest import members_of, nearest_node
@@ -111,7 +113,7 @@ def _edges(state: State, job: JobRecord, now: float) -> str:
 def _in_partition(state: State, job: JobRecord, partition: PartitionRecord, columns: Columns) -> dict[str, Any]:
     """The answer for one partition of the job."""
     index = columns.shapes.index[partition.name]
-    row = columns.shapes.row_of(state, job.spec, job.excluded_nodes, partition.name)
+    row = columns.shapes.row_of(state, job.spec, job.excluded_nodes, partition.name, who_of(job))
     try:
         request = columns.shapes.requests[row]
         members = members_of(columns, index)
@@ -130,9 +132,32 @@ def _in_partition(state: State, job: JobRecord, partition: PartitionRecord, colu
         reason, words = partition_limit(job.spec, request, partition)
         if reason is not Reason.NONE:
             return {**look, "reason": str(reason), "text": words, "advice": _limit_advice(reason, partition)}
-        return {**look, **_resources(state, job, partition, columns, row, request, members, look["ahead"])}
+        return {**look, **_ways(state, job, partition, columns, row, members, look["ahead"])}
     finally:
         columns.shapes.release(row)
+
+
+def _ways(
+    state: State, job: JobRecord, partition: PartitionRecord, columns: Columns, row: int, members: Flags, ahead: int
+) -> dict[str, Any]:
+    """The answer for the way in which the job would start soonest; of a way with several parts the worst off."""
+    rank = {str(reason): code for code, reason in REASONS.items()}
+    looks = []
+    for head in columns.shapes.heads(row):
+        parts = columns.shapes.parts(head)
+        found = []
+        for at in parts:
+            request = columns.shapes.request_of(at)
+            assert request is not None
+            look = _resources(state, job, partition, columns, at, request, members, ahead)
+            if len(parts) > 1:
+                look["text"] = f"{plural(request.nodes_lo, 'node')} with '{_said(request) or 'any'}': {look['text']}"
+            found.append(look)
+        worst = min(found, key=lambda look: (rank.get(look["reason"], 0), "fits now" in look["text"]))
+        if len(parts) > 1 and "fits now" in worst["text"]:
+            worst["text"] = "each part of the request would fit now, but not on different nodes at once"
+        looks.append(worst)
+    return max(looks, key=lambda look: rank.get(look["reason"], 0))
 
 
 def _limit_advice(reason: Reason, partition: PartitionRecord) -> list[str]:
@@ -195,6 +220,9 @@ def _counts(columns: Columns, work: Pass, row: int, request: Request) -> list[di
         if cause == FAIL_INELIGIBLE:
             met = columns.nodes.meeting(request.constraint)
             named.append(("features", f"without the features of '{_said(request)}'", mask & ~met))
+            for text_of, clause_met in _conditions(columns, row, request):
+                named.append((*text_of, mask & ~clause_met))
+                met &= clause_met
             named.append(("excluded", "excluded", mask & met))
         elif cause == FAIL_SMALL:
             named.extend(_too_small(work, row, request, mask))
@@ -218,6 +246,22 @@ def _counts(columns: Columns, work: Pass, row: int, request: Request) -> list[di
             counts.append({"reason": word, "text": text, "nodes": len(at_nodes), "only": only, "examples": examples})
     counts.sort(key=lambda c: (-c["only"], -c["nodes"], c["reason"]))
     return counts
+
+
+def _conditions(columns: Columns, row: int, request: Request) -> list[tuple[tuple[str, str], Flags]]:
+    """Clauses of --require, and the nodes' own Admit lines: word and text, and the nodes that meet them."""
+    shapes = columns.shapes
+    found: list[tuple[tuple[str, str], Flags]] = []
+    if request.require:
+        try:
+            clauses = shapes.attributes.condition(request.require).clauses
+        except UsageError as error:
+            found.append((("require", error.msg), np.zeros(len(columns.nodes), np.bool_)))
+            clauses = ()
+        found.extend((("require", f"fail '{clause.text}'"), shapes.attributes.clause(clause)) for clause in clauses)
+    for line in shapes.refused(row):
+        found.append((("admit", f"admit only jobs with '{line}'"), shapes.admission.admitting((line,))))
+    return found
 
 
 def _too_small(work: Pass, row: int, request: Request, mask: Flags) -> list[tuple[str, str, Flags]]:

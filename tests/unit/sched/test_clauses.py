@@ -121,3 +121,31 @@ def test_a_condition_follows_the_nodes() -> None:
         w.feasibility.check_possible(w.state, spec, ["main"])
     w.update_node("n5", changes={"features": ["new"]})
     w.feasibility.check_possible(w.state, spec, ["main"])
+
+
+def test_hwhy_counts_the_nodes_that_fail_only_a_clause() -> None:
+    w = world()
+    job = w.submit(require="memory >= 4G and attr.rack == 2", nodes_min=2)
+    found = {(c["reason"], c["text"]): (c["nodes"], c["only"]) for c in w.why(job)["counts"]}
+    assert found == {
+        ("require", "fail 'memory >= 4G'"): (4, 0),
+        ("require", "fail 'attr.rack == 2'"): (7, 2),
+        ("admit", "admit only jobs with 'account == 'physics' or user == 'root''"): (1, 0),
+    }
+    answer = w.why(job)
+    assert answer["reason"] == "BadConstraints"
+    assert answer["nearest"] == {"node": "n2", "lacks": "fails 'attr.rack == 2'"}
+
+
+def test_hwhy_looks_at_every_alternative_and_part() -> None:
+    w = world()
+    assert "fits now on n[4,8]" in w.why(w.submit(constraint="[x|gpu]", nodes_min=2))["text"]
+    text = w.why(w.submit(constraint="gpu*2&ib*4", account="physics"))["text"]
+    assert text == "each part of the request would fit now, but not on different nodes at once"
+    text = w.why(w.submit(constraint="gpu*3&ib*1", account="physics"))["text"]
+    assert text.startswith("3 nodes with 'gpu': partition main can never serve 3 nodes with 1 CPU")
+
+
+def test_advice_names_the_condition() -> None:
+    w = world()
+    assert "without --require it would fit now" in w.why(w.submit(require="cpus > 100"))["advice"]
