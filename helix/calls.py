@@ -51,6 +51,7 @@ REPEATABLE = frozenset(
         "node.update",
         "partition.list",
         "partition.update",
+        "reservation.list",
         "config.show",
         "config.reconfigure",
         "ctl.diag",

@@ -64,7 +64,9 @@ NODE_STATE_CODES: dict[str, str] = {
     "FAILING": "failg",
     "FUTURE": "futr",
     "IDLE": "idle",
+    "MAINT": "maint",
     "MIXED": "mix",
+    "RESERVED": "resv",
     "UNKNOWN": "unk",
 }
 

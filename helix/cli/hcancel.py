@@ -60,7 +60,6 @@ COMMAND = Command(
         Option("-c --cron", "jobs of the crontab too", status=LATER),
         Option("--ctld", "through the controller (always so)", env="CTLD", status=ACCEPTED),
         Option("-M --clusters --cluster", "other clusters", metavar="NAMES", status=LATER),
-        Option("-R --reservation", "only jobs of this reservation", metavar="NAME", env="RESERVATION", status=LATER),
         Option("--sibling", "sibling jobs of the federation", metavar="CLUSTER", status=LATER),
         Option("--admin-comment", "a remark", metavar="TEXT", status=LATER),
     ),

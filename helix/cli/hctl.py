@@ -27,11 +27,16 @@ class Verb:
 
 VERBS: tuple[Verb, ...] = (
     Verb("show", "show job|node|partition [NAME]", "everything about jobs, nodes or partitions", "hctl_show:show"),
+    Verb("show", "show reservation [NAME]", "advance reservations", "hctl_show:show"),
     Verb("show", "show config", "the configuration in force", "hctl_show:show"),
     Verb("show", "show hostnames [HOSTS]", "the names a host list stands for, a line each", "hctl_show:show"),
     Verb("show", "show hostlist|hostlistsorted NAMES|/FILE|-", "names as a host list", "hctl_show:show"),
     Verb("update", "update JobId=|NodeName=|PartitionName=NAME KEY=VALUE...", "change a job, nodes, or a partition",
          "hctl_change:update"),
+    Verb("update", "update reservation=NAME KEY=VALUE...|skip", "change an advance reservation", "hctl_change:update"),
+    Verb("create", "create reservation[=NAME] KEY=VALUE...", "keep nodes or licences for some users, for a time",
+         "hctl_reservation:create"),
+    Verb("delete", "delete reservation=NAME", "delete an advance reservation", "hctl_reservation:delete"),
     Verb("hold", "hold JOB...", "keep waiting jobs from starting", "hctl_change:hold"),
     Verb("uhold", "uhold JOB...", "the same, and their owner may release them", "hctl_change:uhold"),
     Verb("release", "release JOB...", "let held jobs start", "hctl_change:release"),
@@ -94,6 +99,7 @@ COMMAND = Command(
         ("hctl show job 12", "everything about a job"),
         ("hctl update JobId=12 TimeLimit=2:00:00", "change its time limit"),
         ('hctl update NodeName=n[1-4] State=DRAIN Reason="new disk"', "take nodes out of service"),
+        ("hctl create reservation StartTime=09:00 Duration=120 Nodes=n[1-4] Users=alice", "keep nodes for a user"),
         ("hctl config check /etc/slurm/slurm.conf", "what a slurm.conf would mean here"),
     ),
 )

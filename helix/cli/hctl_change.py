@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from helix.cli import app, output
+from helix.cli import app, hctl_reservation, output
+from helix.cli.hctl_reservation import is_reservation
 from helix.cli.options import nearest, not_supported
 from helix.errors import NotFound, UsageError
 
@@ -26,7 +27,7 @@ _SUBJECTS = {
     "partitionname": "partition",
     "partition": "partition",
 }
-_LATER_SUBJECTS = ("stepid", "reservationname", "reservation", "frontendname", "slurmctlddebug", "suspendexctime")
+_LATER_SUBJECTS = ("stepid", "frontendname", "slurmctlddebug", "suspendexctime")
 
 
 def pairs(words: list[str]) -> dict[str, str]:
@@ -55,6 +56,8 @@ def update(client: Client, invocation: app.Invocation, words: list[str]) -> int:
         if len(words) < 2:
             raise UsageError(f"update {words[0][:40]}: a name is missing", hint=form)
         words = [f"{words[0]}={words[1]}", *words[2:]]
+    if is_reservation(words[0]):
+        return hctl_reservation.update(client, invocation, words)
     changes = pairs(words)
     first = next(iter(changes))
     # The subject may stand anywhere in scontrol; `Partition=` is one only when nothing else is.

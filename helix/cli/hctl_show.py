@@ -28,7 +28,6 @@ LATER = (
     "frontend",
     "licenses",
     "powercap",
-    "reservation",
     "step",
     "steps",
     "topology",
@@ -187,10 +186,19 @@ def show_daemons(client: Client, _invocation: app.Invocation, _words: list[str])
     return 0
 
 
+def show_reservations(client: Client, invocation: app.Invocation, words: list[str]) -> int:
+    """All reservations, or those named."""
+    from helix.cli.hctl_reservation import show
+
+    return show(client, invocation, words)
+
+
 ENTITIES: dict[str, Shower] = {
     "job": show_jobs,
     "node": show_nodes,
     "partition": show_partitions,
+    "reservation": show_reservations,
+    "res": show_reservations,
     "config": show_config,
     "hostnames": show_hostnames,
     "hostname": show_hostnames,

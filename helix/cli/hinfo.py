@@ -88,6 +88,7 @@ COMMAND = Command(
         Option("-o --format", "columns by letter: %[[.]width]letter...", metavar="FORMAT", env="FORMAT"),
         Option("-O --Format", "columns by name: name[:[.]width],...", metavar="FORMAT", field="format_long"),
         Option("-S --sort", "order: letters of the columns, - for descending", metavar="KEYS", env="SORT"),
+        Option("-T --reservation", "advance reservations instead of nodes"),
         Option("-h --noheader", "no line of titles"),
         Option("-i --iterate", "show it again every so many seconds", metavar="SECONDS", parse=count),
         Option("--json", "a JSON document with every field"),
@@ -95,7 +96,6 @@ COMMAND = Command(
         Option("--hide", "leave out hidden partitions (the default)", status=ACCEPTED),
         Option("-b --bg", "Blue Gene blocks", status=LATER),
         Option("-F --future", "future nodes", status=LATER),
-        Option("-T --reservation", "reservations", status=LATER),
         Option("-M --clusters --cluster", "other clusters", metavar="NAMES", status=LATER),
         Option("--federation", "the whole federation", status=LATER),
         Option("--local", "this cluster only", status=ACCEPTED),
@@ -111,6 +111,7 @@ COMMAND = Command(
         ("hinfo", "partitions by state of their nodes"),
         ("hinfo -N -l", "a line for each node"),
         ("hinfo -R", "why nodes are out of service"),
+        ("hinfo -T", "advance reservations"),
     ),
     short_help=False,
 )  # fmt: skip
@@ -291,6 +292,29 @@ def _show(client: Client, invocation: app.Invocation, view: View) -> None:
     output.put_rows(text)
 
 
+def _show_reservations(client: Client, invocation: app.Invocation) -> None:
+    """`-T`: sinfo's columns, as wide as the longest name."""
+    from helix.cli.moments import elapsed_padded, stamp_or
+
+    found = _rows(client, "reservation.list", {})
+    if invocation.get("json"):
+        output.put_json("reservations", {"reservations": found})
+        return
+    if not found:
+        output.put("No reservations in the system")
+        return
+    table = [
+        (r["name"], r["state"], stamp_or(r["t_start"], "Unknown"), stamp_or(r["t_end"], "Unknown"),
+         elapsed_padded(round(r["t_end"] - r["t_start"])), r["nodes"] or "(null)")
+        for r in found
+    ]  # fmt: skip
+    if not invocation.get("noheader"):
+        table.insert(0, ("RESV_NAME", "STATE", "START_TIME", "END_TIME", "DURATION", "NODELIST"))
+    width = max(len(row[0]) for row in table)
+    lines = (f"{n:<{width}}  {s:>8}  {a:>19}  {b:>19}  {d:>11}  {hosts}" for n, s, a, b, d, hosts in table)
+    output.put_rows("\n".join(lines))
+
+
 def _body(invocation: app.Invocation) -> int:
     app.refuse_operands(invocation)
     app.apply_environment(invocation)
@@ -298,7 +322,10 @@ def _body(invocation: app.Invocation) -> int:
     seconds = invocation.get("iterate")
     with app.connect() as client:
         while True:
-            _show(client, invocation, view)
+            if invocation.get("reservation"):
+                _show_reservations(client, invocation)
+            else:
+                _show(client, invocation, view)
             if not seconds:
                 return 0
             from time import sleep

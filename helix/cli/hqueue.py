@@ -66,6 +66,7 @@ FILTER_OPTIONS = (
            parse=words, env="USERS"),
     Option("--me", "only my jobs"),
     Option("-w --nodelist --nodes", "only jobs on any of these nodes", metavar="HOSTS", field="nodelist"),
+    Option("-R --reservation", "only jobs that run in this reservation or ask for it", metavar="NAME"),
 )  # fmt: skip
 
 COMMAND = Command(
@@ -92,7 +93,6 @@ COMMAND = Command(
         Option("-s --steps", "job steps instead of jobs", metavar="STEPS", optional=True, status=LATER),
         Option("-M --clusters --cluster", "other clusters", metavar="NAMES", status=LATER),
         Option("-L --licenses", "only jobs that use these licences", metavar="NAMES", status=LATER),
-        Option("-R --reservation", "only jobs of this reservation", metavar="NAME", status=LATER),
         Option("--federation", "the whole federation", status=LATER),
         Option("--local", "this cluster only", status=ACCEPTED),
         Option("--sibling", "sibling jobs of the federation", status=LATER),
@@ -177,6 +177,8 @@ def job_filter(invocation: app.Invocation) -> dict[str, Any]:
         chosen["users"] = [str(os.getuid())]
     if get("nodelist"):
         chosen["nodelist"] = get("nodelist")
+    if get("reservation"):
+        chosen["reservation"] = get("reservation")
     return chosen
 
 

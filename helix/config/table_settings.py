@@ -365,6 +365,19 @@ SETTINGS: tuple[Key, ...] = (
         doc="How long a job that is over stays in the controller's memory and in hqueue.",
     ),
     Key(
+        name="ResvOverRun",
+        attr="resv_over_run_min",
+        kind=Kind.INT,
+        default="0",
+        unit="minutes",
+        section="jobs",
+        minimum=0,
+        maximum=65535,
+        none="UNLIMITED",
+        doc="How long a job that runs in an advance reservation may run on when the reservation is over. UNLIMITED "
+        "leaves it to its time limit.",
+    ),
+    Key(
         name="MaxJobCount",
         attr="max_job_count",
         kind=Kind.INT,

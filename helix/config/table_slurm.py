@@ -22,7 +22,6 @@ _JOBCOMP = "Job completion plugins are not part of this version."
 _MPI = "Steps with MPI are not part of this version."
 _POWER = "Power saving is not part of this version."
 _PROTO = "Helix has its own protocol, in which this is not a choice."
-_RESV = "Reservations are not part of this version."
 _SCRON = "scrontab is not part of this version."
 _STEP = "Interactive jobs and steps are not part of this version."
 _SYSLOG = "Helix logs to a file or to standard error, which the journal of systemd takes."
@@ -134,7 +133,6 @@ _LATER: dict[str, str] = {
         ("PrioritySiteFactorParameters", "PrioritySiteFactorPlugin"),
         "The site factor of a job is set with hctl update job ID SiteFactor=N.",
     ),
-    "ResvOverRun": _RESV,
     "ScronParameters": _SCRON,
     **dict.fromkeys(
         (

@@ -540,6 +540,7 @@ def _reservation_changed(state: State, name: str, nodes: Iterable[str], t: float
 def _let_over_run(state: State, r: ReservationRecord, t: float, over_run_s: int | None) -> None:
     """Its time is over: what runs in it is ended after ResvOverRun."""
     if over_run_s is None or r.has("FLEX"):
+    state.calendar_version += 1
         return
     for job_id in sorted(state.reservation_jobs.get(r.name, ())):
         job = state.jobs[job_id]

@@ -60,7 +60,7 @@ def check(state: State) -> None:
         assert completing == node.completing, f"node {node.name}: completing {node.completing}, really {completing}"
     for name, jobs in state.reservation_jobs.items():
         for job_id in jobs:
-            assert name in state.reserving_jobs.get(job_id, ()), f"reservation {name}: job {job_id} is indexed by halves"
+            assert name in state.reserving_jobs.get(job_id, ()), f"reservation {name}: job {job_id} is in one index"
     for job_id, names in state.reserving_jobs.items():
         job = state.jobs[job_id]
         mine = {job.reservation} if job.is_active else set(job.spec.reservation.split(","))

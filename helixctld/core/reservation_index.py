@@ -31,6 +31,7 @@ def index_job(state: State, job: JobRecord, t: float) -> None:
     known = state.reserving_jobs.get(job.job_id, frozenset())
     if wanted == known:
         return
+    state.calendar_version += 1
     for name in known - wanted:
         jobs = state.reservation_jobs[name]
         jobs.discard(job.job_id)

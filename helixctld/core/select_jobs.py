@@ -12,6 +12,7 @@ from helix.indexset import IndexSet, parse_indexes
 from helix.model.job import JobRecord
 from helix.model.job_state import STATE_CODES, JobState
 from helix.wire.methods import JobFilter
+from helixctld.core.reservation_index import asked
 from helixctld.core.state import State
 
 _BY_CODE = {code: state for state, code in STATE_CODES.items()}
@@ -104,7 +105,7 @@ def select(state: State, f: JobFilter) -> Iterator[JobRecord]:
     users, names, accounts = frozenset(f.users), frozenset(f.names), frozenset(f.accounts)
     partitions, qos = frozenset(f.partitions), frozenset(f.qos)
     nodes = frozenset(parse_hostlist(f.nodelist)) if f.nodelist else frozenset()
-    plain = not (users or names or accounts or partitions or qos or nodes)
+    plain = not (users or names or accounts or partitions or qos or nodes or f.reservation)
     for job in _candidates(state, f.ids):
         if states is not None:
             if states:
@@ -128,6 +129,8 @@ def select(state: State, f: JobFilter) -> Iterator[JobRecord]:
         if partitions and job.partition not in partitions and partitions.isdisjoint(job.spec.partitions):
             continue
         if nodes and (job.alloc is None or nodes.isdisjoint(job.alloc.nodes)):
+            continue
+        if f.reservation and f.reservation not in (asked(job) if job.is_waiting else (job.reservation,)):
             continue
         yield job
 

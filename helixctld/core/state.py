@@ -127,6 +127,7 @@ class State:
         self.timers: list[tuple[float, int]] = []  # heap of (t, job id): look at the job again
         self.reservation_jobs: dict[str, set[int]] = {}  # reservation -> open jobs that ask for it or run in it
         self.reserving_jobs: dict[int, frozenset[str]] = {}  # the other way round
+        self.calendar_version = 0  # rises when the next moment of a reservation may be another
         self.over_run: list[tuple[float, int]] = []  # heap of (t, job id): running on after their reservation, until t
         self.free_cores: list[int] = []
         self.free_mem_mib: list[int] = []

@@ -76,6 +76,11 @@ class People:
             raise NotFound(f"no user '{name[:80]}'", code="USER_UNKNOWN") from None
         return self.person(entry.pw_uid, entry.pw_gid)
 
+    def members(self, group: str) -> list[str]:
+        """Names of the users of a group, also of those whose first group it is.  Raises NotFound (GROUP_UNKNOWN)."""
+        entry = grp.getgrgid(self.require_group(group))
+        return sorted({*entry.gr_mem, *(person.pw_name for person in pwd.getpwall() if person.pw_gid == entry.gr_gid)})
+
     def require_group(self, name: str) -> int:
         """The gid of a group by name or number; raises NotFound (GROUP_UNKNOWN)."""
         try:

@@ -232,4 +232,6 @@ def _node_matches(node: NodeRecord, wanted: set[str]) -> bool:
         names.add("MIX")
     if word.rstrip("*") == "COMPLETING":
         names.add("COMP")
+    if node.reservations:
+        names |= {"MAINT"} if node.maintenance else {"RESERVED", "RESV"}
     return not wanted.isdisjoint(names)

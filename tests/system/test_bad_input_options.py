@@ -52,7 +52,7 @@ def refused(cluster, work, *options: str, env=None) -> tuple[int, str]:
         (("-w", "n7"), 1, "no node 'n7'"),
         (("-x", "m1"), 1, "no node 'm1'"),
         (("--gpu-bind=none",), USAGE, "--gpu-bind is not supported yet"),
-        (("--reservation=r",), USAGE, "--reservation is not supported yet"),
+        (("--reservation=r",), 1, "no reservation 'r' (RESERVATION_UNKNOWN)"),
         (("--deadline=2001-01-01",), USAGE, "the deadline has passed"),
         (("-w", "n1", "-x", "n1"), USAGE, "n1"),
         (("-J", "a\x1b[31mred"), USAGE, "cannot be printed"),

@@ -111,7 +111,6 @@ def test_json(info: Any) -> None:
     [
         (["-p", "debgu"], 1, "no partition 'debgu' (PARTITION_UNKNOWN)\ndid you mean 'debug'?"),
         (["-t", "idel"], 2, "did you mean 'idle'?"),
-        (["-T"], 2, "--reservation is not supported yet"),
         (["n1"], 2, "unexpected argument 'n1'"),
         (["-o", "%Q"], 2, "no field '%Q'"),
     ],

@@ -18,7 +18,7 @@ ADMIN_ONLY = {
     "node.update",
     "partition.update",
 }
-OPERATOR_ONLY = {"job.resume", "job.suspend"}
+OPERATOR_ONLY = {"job.resume", "job.suspend", "reservation.create", "reservation.update"}
 OWNED = {
     "job.cancel",
     "job.hold",
