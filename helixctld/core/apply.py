@@ -87,7 +87,7 @@ def _job_started(state: State, e: ev.JobStarted) -> None:
     job.preemptor = 0
     job.outcome = None
     job.reason, job.reason_text = Reason.NONE, ""
-    if parent is not None and parent.claim is not None and parent.claim.alloc == e.alloc:
+    if parent is not None and parent.claim is not None and parent.claim.alloc.cores == e.alloc.cores:
         state.drop_claim(parent)
     state.set_job_state(job, JobState.CONFIGURING, e.t, f"start {e.attempt}")
     state.take(job)

@@ -455,20 +455,41 @@ class State:
         self.yielding.add(job.job_id)
         self.keep_for_waiting(alloc.nodes)
 
-    def can_take_back(self, job: JobRecord) -> bool:
-        """True if nobody has the cores that the job yields (nor, for whole nodes, any CPU of its nodes)."""
+    def can_take_back(self, job: JobRecord, given: dict[str, int] | None = None) -> bool:
+        """True if nobody has the cores that the job yields (nor, for whole nodes, any CPU of its nodes).
+
+        `given`: node -> cores that are about to be given to others.
+        """
         alloc = job.alloc
         assert alloc is not None
         for name, cores, count in zip(alloc.nodes, alloc.cores, alloc.cpus, strict=True):
             node = self.nodes.get(name)
             if node is None:
                 continue
-            mask = core_mask(cores)
-            if self.free_cores[node.index] & mask != mask or node.whole_job or (alloc.whole and node.cpus_alloc):
+            mask, other = core_mask(cores), given.get(name, 0)
+            if self.free_cores[node.index] & mask != mask or mask & other or node.whole_job:
+                return False
+            if alloc.whole and (node.cpus_alloc or other):
                 return False
             if is_counted(node) and node.cpus_alloc + count > node.cpus:
                 return False
         return True
+
+    def is_claimed(self, job: JobRecord) -> bool:
+        """True if one of the cores that the job yields is to go to a job with a claim."""
+        alloc = job.alloc
+        if alloc is None:
+            return False
+        for claimer in self.claims:
+            claim = self.jobs[claimer].claim
+            if claim is None:
+                continue
+            for name, cores in zip(alloc.nodes, alloc.cores, strict=True):
+                if name in claim.alloc.nodes:
+                    claimed = core_mask(claim.alloc.cores[claim.alloc.nodes.index(name)])
+                    if claim.alloc.whole or claimed & core_mask(cores):
+                        return True
+        return False
 
     def take_cpus_back(self, job: JobRecord) -> None:
         """End `yield_cpus`: the same cores as before; raises AssertionError if somebody has one."""
@@ -682,6 +703,13 @@ def claim_words(claim: Claim) -> str:
     where = format_hostlist(claim.alloc.nodes)
     jobs = ", ".join(map(str, claim.victims[:5])) + (", ..." if len(claim.victims) > 5 else "")
     return f"starts on {where} when job {jobs} has made room"
+
+
+def note_cores(job: JobRecord, given: dict[str, int]) -> None:
+    """Add the cores of a job to those of each node in `given`."""
+    if job.alloc is not None:
+        for name, cores in zip(job.alloc.nodes, job.alloc.cores, strict=True):
+            given[name] = given.get(name, 0) | core_mask(cores)
 
 
 def core_mask(cores: list[int]) -> int:

@@ -113,6 +113,12 @@ class QueueColumns:
         held = self._slots[slot] if slot is not None else None
         return held.spec if held is not None else None
 
+    def shapes_of(self, job_id: int) -> list[int]:
+        """The head rows of its request, one a partition; [] if it is not in the queue."""
+        slot = self.slot_of.get(job_id)
+        held = self._slots[slot] if slot is not None else None
+        return held.shapes if held is not None else []
+
     def same(self, job_id: int, spec: JobSpec, priority: int, excluded: int) -> bool:
         """True if the job is in the queue just so; only its count and what was told may differ."""
         slot = self.slot_of.get(job_id)

@@ -59,7 +59,10 @@ def needs(draw):
 
 def fits(need, places, victims, gone):
     """Whether the job can start when `gone` go, by the plain definition."""
-    fit = {p.index: tasks_on(need, p, [v.shares[p.index] for v in victims if v.job_id in gone and p.index in v.shares]) for p in places}
+    fit = {
+        p.index: tasks_on(need, p, [v.shares[p.index] for v in victims if v.job_id in gone and p.index in v.shares])
+        for p in places
+    }
     return enough(need, fit) is not None
 
 

@@ -25,6 +25,4 @@ class QosPreemption:
 
     def terms(self, job: Contender) -> Terms:
         """The QOS's; jobs of a QOS of lower priority make room first."""
-        return Terms(
-            modes=job.qos_modes, grace_s=job.qos_grace_s, exempt_s=job.qos_exempt_s, level=job.qos_priority
-        )
+        return Terms(modes=job.qos_modes, grace_s=job.qos_grace_s, exempt_s=job.qos_exempt_s, level=job.qos_priority)

@@ -1,0 +1,451 @@
+"""Making room: after each pass the first waiting jobs that could take the place of others do so.
+
+Three steps, each giving events that the caller commits before the next one looks at the state again:
+
+* `claims(...)`  before a pass: jobs whose claim has come free start; claims that cannot come true are dropped.
+* `preempt(...)` after it: a waiting job for which others may make room.  They are suspended and it starts at once, or
+  they are ended and it gets a claim on what comes free, so that no third job slips in.  CPUs that only suspended jobs
+  wait for are taken first.
+* `resumes(...)` then: suspended jobs whose CPUs are free, and that nobody has a claim on, go on.
+
+Nothing here is remembered between calls: a restart finds claims and suspended jobs in the records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from msgspec.structs import replace
+
+from helix.gres import layout_of, mask_of
+from helix.model import events as ev
+from helix.model.job import Allocation, Claim, JobRecord
+from helix.model.job_state import JobState, Reason
+from helix.model.node import NodeRecord, is_counted, is_schedulable
+from helix.plugin.families import PreemptPlugin
+from helix.sched.gres import needs_of, pick_devices
+from helix.sched.place import core_width
+from helix.sched.preempt import (
+    SUSPEND,
+    Choice,
+    Contender,
+    Need,
+    Place,
+    PreemptRules,
+    Share,
+    Victim,
+    choose,
+    work_cost,
+)
+from helix.sched.request import Request, partition_limit, time_limit_s
+from helix_native.reference import Pass
+from helixctld.core import preempt as rules_of
+from helixctld.core.preempt import How, contender, how_to, make_room
+from helixctld.core.state import State, core_mask
+from helixctld.schedule.columns import Columns
+from helixctld.schedule.starts import start_events
+from helixctld.schedule.verify import AcceptedStart, PickCpus
+
+CANDIDATES_MAX = 64  #: waiting jobs looked at after one pass
+_WAITS = frozenset({Reason.RESOURCES, Reason.PRIORITY, Reason.NONE})
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What `preempt` found."""
+
+    events: list[ev.Event]  # those told to make room, and the claim
+    start: AcceptedStart | None = None  # to be started at once when `events` are applied
+    t_again: float = 0.0  # somebody could make room from then on (PreemptExemptTime); 0 = nobody
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A waiting job in one partition, and what it needs."""
+
+    job: JobRecord
+    asker: Contender
+    need: Need
+    able: list[int]  # nodes it may run on
+
+
+class Preempting:
+    """Bound to the columns of a cycle; the state is an argument everywhere."""
+
+    def __init__(self, columns: Columns, plugin: PreemptPlugin, rules: PreemptRules, pick: PickCpus) -> None:
+        self.columns = columns
+        self.plugin = plugin
+        self.rules = rules
+        self.pick = pick
+        self.counters = {"attempts": 0, "preemptions": 0, "claims": 0, "resumes": 0}
+
+    # ---- before a pass -------------------------------------------------------------------------------------------
+
+    def claims(self, state: State, now: float) -> Iterator[list[ev.Event]]:
+        """Claims that have come free, or never will.  The caller applies each list before it takes the next."""
+        for job_id in sorted(state.claims):
+            job = state.jobs[job_id]
+            claim = job.claim
+            if claim is None:
+                continue
+            if why := self._broken(state, job, claim):
+                yield [ev.JobClaimed(t=now, job_id=job_id, why=why)]
+            elif self._came_free(state, job, claim):
+                yield [ev.JobClaimed(t=now, job_id=job_id, why="room was made")]
+                start = AcceptedStart(job_id, claim.partition, claim.time_limit_s, replace(claim.alloc, gres=[]))
+                if self._may_start(state, job, start, now):
+                    yield start_events(state, [start], now)
+
+    def _broken(self, state: State, job: JobRecord, claim: Claim) -> str:
+        """Why a claim can never come true; "" if it can."""
+        partition = state.partitions.get(claim.partition)
+        if partition is None or partition.state.upper() not in ("UP", "DRAIN"):
+            return f"partition {claim.partition} does not start jobs any more"
+        for name in claim.alloc.nodes:
+            node = state.nodes.get(name)
+            if node is None or not is_schedulable(node):
+                return f"node {name} is not available any more"
+        if job.held or not state.tasks_startable(job):
+            return "the job may not start any more"
+        if all(not state.jobs[v].is_active for v in claim.victims if v in state.jobs) and not self._came_free(
+            state, job, claim
+        ):
+            return "others have what was to come free"
+        return ""
+
+    @staticmethod
+    def _came_free(state: State, job: JobRecord, claim: Claim) -> bool:
+        alloc = claim.alloc
+        for name, cores, mem in zip(alloc.nodes, alloc.cores, alloc.mem_mib, strict=True):
+            node = state.nodes[name]
+            mask = core_mask(cores)
+            if state.free_cores[node.index] & mask != mask or state.free_mem_mib[node.index] < mem:
+                return False
+            if node.whole_job or (alloc.whole and node.cpus_alloc):
+                return False
+        for name, given in zip(alloc.nodes, alloc.gres, strict=False):
+            free = state.gres.free(state.nodes[name])
+            for kind, indexes in given.items():
+                mask = mask_of(indexes)
+                if free.get(kind.partition(":")[0], 0) & mask != mask:
+                    return False
+        return True
+
+    def resumes(self, state: State, now: float) -> list[ev.Event]:
+        """Suspended jobs that have their CPUs back."""
+        back = rules_of.to_resume(state)
+        self.counters["resumes"] += len(back)
+        return [ev.JobResumed(t=now, job_id=job.job_id, cause=job.suspended_for) for job in back]
+
+    # ---- after a pass --------------------------------------------------------------------------------------------
+
+    def preempt(self, state: State, now: float, passed: set[int]) -> Outcome | None:
+        """The first waiting job for which others can make room; None if there is none.
+
+        `passed`: jobs looked at already (the caller keeps it from call to call until it gets None).
+        """
+        if not self.plugin.enabled or not state.active:
+            return None
+        t_again = 0.0
+        failed: set[tuple[object, ...]] = set()
+        for job in self._candidates(state, passed):
+            passed.add(job.job_id)
+            for asked in self._ways(state, job):
+                key = (asked.need, tuple(asked.able), replace_id(asked.asker))
+                if key in failed:
+                    continue
+                self.counters["attempts"] += 1
+                found, later = self._try(state, asked, now)
+                if found is not None:
+                    self.counters["preemptions"] += 1
+                    return found
+                failed.add(key)
+                if later and (not t_again or later < t_again):
+                    t_again = later
+        return Outcome([], t_again=t_again) if t_again else None
+
+    def _candidates(self, state: State, passed: set[int]) -> list[JobRecord]:
+        """Waiting jobs in the queue's order that only want of nodes keeps waiting."""
+        found = []
+        partitions = state.partitions
+        for job_id in state.schedulable:
+            job = state.jobs[job_id]
+            if job_id in passed or job.claim is not None or job.reason not in _WAITS or job.spec.reservation:
+                continue
+            names = job.spec.partitions or [state.default_partition]
+            tier = max((partitions[n].priority_tier for n in names if n in partitions), default=0)
+            found.append((-tier, -job.priority, job.t_submit, job_id))
+        if len(passed) >= CANDIDATES_MAX:
+            return []
+        found.sort()
+        return [state.jobs[key[3]] for key in found[: CANDIDATES_MAX - len(passed)]]
+
+    def _ways(self, state: State, job: JobRecord) -> Iterator[_Asked]:
+        """The job in each of its partitions where it could run if nothing else did."""
+        shapes = self.columns.shapes
+        for row in self.columns.queue.shapes_of(job.job_id):
+            request = shapes.requests[row]
+            if request is None or request.alternatives or request.reservation or len(shapes.parts(row)) > 1:
+                continue
+            partition = shapes.partitions[int(shapes.part_of(row))]
+            current = state.partitions.get(partition.name)
+            if current is None or current.state.upper() not in ("UP", "DRAIN"):
+                continue
+            if partition_limit(job.spec, request, current)[0] is not Reason.NONE:
+                continue
+            arrays, tables = shapes.freeze()
+            nodes = self.columns.nodes.freeze()
+            eligible = np.flatnonzero(Pass(nodes, arrays, tables).eligible(row))
+            records = list(state.nodes.values())
+            able = [
+                int(i) for i in eligible if i < len(records) and _takes_jobs(records[i]) and not is_counted(records[i])
+            ]
+            if len(able) < request.nodes_lo:
+                continue
+            must = frozenset(state.nodes[n].index for n in request.must if n in state.nodes)
+            gres = tuple(self.columns.sources.gres.asked(request))
+            yield _Asked(job, contender(state, job, partition.name), _need(request, must, gres), able)
+
+    def _try(self, state: State, asked: _Asked, now: float) -> tuple[Outcome | None, float]:
+        ways, later = self._willing(state, asked, now)
+        if not state.yielding and not any(how is not None for how in ways.values()):
+            return None, later
+        victims = self._victims(state, asked, ways, now)
+        places = self._places(state, asked)
+        choice = choose(asked.need, places, victims)
+        if choice is None:
+            return None, later
+        if choice.victims and not any(ways[v] is not None for v in choice.victims):
+            return None, later  # those that are ending anyway are enough
+        alloc = self._allocation(state, asked, choice, {p.index: p for p in places}, victims)
+        if alloc is None:
+            return None, later
+        partition = state.partitions[asked.asker.partition]
+        start = AcceptedStart(asked.job.job_id, partition.name, time_limit_s(asked.job.spec, partition), alloc)
+        if not self._allowed(state, asked.job, start, now):
+            return None, later
+        told = [state.jobs[v] for v in choice.victims]
+        events = [
+            make_room(victim, how, asked.job, asked.asker, self.rules, now)
+            for victim in told
+            if (how := ways[victim.job_id]) is not None
+        ]
+        if all(isinstance(event, ev.JobSuspended) for event in events) and len(events) == len(told):
+            return Outcome(events, start), 0.0
+        self.counters["claims"] += 1
+        claim = Claim(
+            alloc=self._with_gres(state, asked.job, start.alloc, told),
+            partition=start.partition,
+            time_limit_s=start.time_limit_s,
+            victims=choice.victims,
+            t=now,
+        )
+        return Outcome([*events, ev.JobClaimed(t=now, job_id=asked.job.job_id, claim=claim)]), 0.0
+
+    def _willing(self, state: State, asked: _Asked, now: float) -> tuple[dict[int, How | None], float]:
+        """Jobs that may make room and how (None: it is ending anyway); and when others could, 0 = never."""
+        ways: dict[int, How | None] = {}
+        later = 0.0
+        able = {i for i in asked.able}
+        nodes = state.nodes
+        claimed = {v for claimer in state.claims if (c := state.jobs[claimer].claim) is not None for v in c.victims}
+        for job_id in state.active:
+            job = state.jobs[job_id]
+            if job_id in claimed or job.yields_cpus or job.alloc is None:
+                continue
+            if not any((node := nodes.get(name)) is not None and node.index in able for name in job.alloc.nodes):
+                continue
+            if job.state is JobState.COMPLETING:
+                ways[job_id] = None
+                continue
+            other = contender(state, job)
+            if not self.plugin.may_preempt(asked.asker, other, self.rules):
+                continue
+            how = how_to(job, self.plugin.terms(other), self.rules, now)
+            if how is None:
+                continue
+            if how.t:
+                later = min(later, how.t) if later else how.t
+                continue
+            ways[job_id] = how
+        return ways, later
+
+    def _victims(self, state: State, asked: _Asked, ways: dict[int, How | None], now: float) -> list[Victim]:
+        levels = sorted({how.terms.level for how in ways.values() if how is not None})
+        gres_of = self.columns.sources.gres
+        able = set(asked.able)
+        victims = []
+        for job_id, how in ways.items():
+            job = state.jobs[job_id]
+            alloc = job.alloc
+            assert alloc is not None
+            stops = how is not None and how.mode == SUSPEND
+            shares: dict[int, Share] = {}
+            for place, (name, cores, mem) in enumerate(zip(alloc.nodes, alloc.cores, alloc.mem_mib, strict=True)):
+                node = state.nodes.get(name)
+                if node is None or node.index not in able:
+                    continue
+                gres = () if stops else tuple(gres_of.held(job, alloc, place))
+                room = len(cores) if job.partition == asked.asker.partition else 0
+                shares[node.index] = Share(core_mask(cores), 0 if stops else mem, gres, room)
+            ran_s = now - job.t_start - job.suspended_s
+            cost = 1
+            if how is not None:
+                level = levels.index(how.terms.level)
+                cost = work_cost(sum(alloc.cpus), ran_s, level, loses=not stops, rules=self.rules)
+            victims.append(Victim(job_id, cost, shares))
+        return victims
+
+    def _places(self, state: State, asked: _Asked) -> list[Place]:
+        partition = state.partitions[asked.asker.partition]
+        records = list(state.nodes.values())
+        gres_of = self.columns.sources.gres
+        places = []
+        for index in asked.able:
+            node = records[index]
+            kept, mem = self._kept_from(state, node, asked)
+            every = (1 << node.cpus) - 1
+            room = None
+            if partition.max_cpus_per_node:
+                used = sum(n for j, n in node.jobs.items() if state.jobs[j].partition == partition.name)
+                room = partition.max_cpus_per_node - used
+            places.append(
+                Place(
+                    index=index,
+                    cpus=node.cpus,
+                    width=core_width(node),
+                    mem_mib=node.real_memory_mib,
+                    free_cores=state.free_cores[index] & ~kept,
+                    free_mem_mib=max(0, state.free_mem_mib[index] - mem),
+                    taken=(every & ~state.free_cores[index]) | kept,
+                    free_gres=tuple(gres_of.free(state, node)),
+                    room=room,
+                    weight=node.weight,
+                )
+            )
+        return places
+
+    def _kept_from(self, state: State, node: NodeRecord, asked: _Asked) -> tuple[int, int]:
+        """Cores and memory of a node that the job may not take although they are free: others have a claim on them,
+        or suspended jobs that it may not preempt wait for them."""
+        if node.name not in state.kept_cores:
+            return 0, 0
+        cores = 0
+        for job_id in node.jobs:
+            job = state.jobs[job_id]
+            if job.yields_cpus and job.alloc is not None and job.state is JobState.SUSPENDED:
+                other = contender(state, job)
+                if not self.plugin.may_preempt(asked.asker, other, self.rules):
+                    cores |= core_mask(job.alloc.cores[job.alloc.nodes.index(node.name)])
+        for claimer in state.claims:
+            claim = state.jobs[claimer].claim
+            if claim is not None and node.name in claim.alloc.nodes:
+                cores |= core_mask(claim.alloc.cores[claim.alloc.nodes.index(node.name)])
+        return cores, state.kept_mem_mib.get(node.name, 0)
+
+    def _allocation(
+        self, state: State, asked: _Asked, choice: Choice, places: dict[int, Place], victims: list[Victim]
+    ) -> Allocation | None:
+        """Exactly what the job gets once everybody chosen is gone."""
+        gone = {v.job_id: v for v in victims if v.job_id in set(choice.victims)}
+        records = list(state.nodes.values())
+        need = asked.need
+        alloc = Allocation(nodes=[], cores=[], mem_mib=[], whole=need.exclusive)
+        for index, tasks in zip(choice.nodes, choice.tasks, strict=True):
+            node, place = records[index], places[index]
+            free, mem = place.free_cores, place.free_mem_mib
+            for victim in gone.values():
+                if (share := victim.shares.get(index)) is not None:
+                    free |= share.cores
+                    mem += share.mem_mib
+            count = node.cpus if need.exclusive else need.cost(tasks, place.width)
+            picked = self.pick(node, free, count)
+            if picked is None:
+                return None
+            alloc.nodes.append(node.name)
+            alloc.cores.append(picked)
+            if need.mem_all:
+                alloc.mem_mib.append(node.real_memory_mib)
+            elif need.mem_node_mib:
+                alloc.mem_mib.append(need.mem_node_mib)
+            else:
+                each = need.mem_cpu_mib
+                if need.exclusive:  # all CPUs are taken, not all of them are used: memory at most what is there
+                    each = min(each, mem // max(count, 1) + 1)
+                alloc.mem_mib.append(min(each * count, mem))
+        return alloc
+
+    def _with_gres(self, state: State, job: JobRecord, alloc: Allocation, victims: list[JobRecord]) -> Allocation:
+        """The allocation with the devices that are to be kept for it until all has come free."""
+        units = needs_of(job.spec).units
+        if not units:
+            return alloc
+        given: list[dict[str, str]] = []
+        for name in alloc.nodes:
+            node = state.nodes[name]
+            masks = dict(state.gres.offered(node))
+            for victim in victims:
+                other = victim.alloc
+                if other is None or name not in other.nodes or victim.yields_cpus:
+                    continue
+                at = other.nodes.index(name)
+                for kind, indexes in (other.gres[at] if at < len(other.gres) else {}).items():
+                    word = kind.partition(":")[0]
+                    masks[word] = masks.get(word, 0) | mask_of(indexes)
+            found = pick_devices(layout_of(node.gres), masks, units)
+            given.append({} if isinstance(found, str) else found)
+        return replace(alloc, gres=given)
+
+    # ---- starts --------------------------------------------------------------------------------------------------
+
+    def start(self, state: State, start: AcceptedStart, now: float) -> list[ev.Event]:
+        """The start of a job for which others have been suspended (their events are applied); [] if it cannot."""
+        job = state.jobs[start.job_id]
+        return start_events(state, [start], now) if self._may_start(state, job, start, now) else []
+
+    def _may_start(self, state: State, job: JobRecord, start: AcceptedStart, now: float) -> bool:
+        if job.job_id not in state.schedulable or not self._allowed(state, job, start, now):
+            return False
+        if not self._came_free(state, job, Claim(alloc=start.alloc, partition=start.partition)):
+            return False
+        return not self.columns.sources.gres.give(state, job, start.alloc, {})
+
+    def _allowed(self, state: State, job: JobRecord, start: AcceptedStart, now: float) -> bool:
+        """True unless a limit, a licence or another check forbids the start."""
+        self.columns.take_running(state)
+        pools = self.columns.pools
+        for pool, amount in pools.amounts_of(state, job, start.alloc):
+            if amount > pools.left(pool):
+                return False
+        checks = self.columns.sources.checks
+        return not any(check(state, job, start.partition, start.time_limit_s, start.alloc, now) for check in checks)
+
+
+def _takes_jobs(node: NodeRecord) -> bool:
+    return is_schedulable(node) and not node.reservations
+
+
+def _need(request: Request, must: frozenset[int], gres: tuple[int, ...]) -> Need:
+    return Need(
+        nodes_lo=request.nodes_lo,
+        nodes_hi=request.nodes_hi,
+        tasks=request.tasks,
+        task_lo=request.task_lo,
+        task_hi=request.task_hi,
+        cpus_per_task=request.cpus_per_task,
+        cpus_min=request.cpus_min,
+        mem_node_mib=request.mem_node_mib,
+        mem_cpu_mib=request.mem_cpu_mib,
+        mem_all=request.mem_all,
+        exclusive=request.exclusive,
+        gres=gres,
+        must=must,
+        contiguous=request.contiguous,
+    )
+
+
+def replace_id(asker: Contender) -> tuple[object, ...]:
+    """All of a contender that plugins decide by, to recognise another just like it."""
+    return (asker.partition, asker.tier, asker.qos, asker.priority, asker.uid, asker.account)

@@ -1,0 +1,67 @@
+"""A `World` with preemption: two partitions on the same nodes, and the steps the daemon takes around a pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from helpers.sched_world import World
+
+from helix.model import events as ev
+from helix.model.job import JobRecord
+from helix.model.partition import PartitionRecord
+from helix.sched.preempt import PreemptRules
+from helix_plugins.preempt.partition_prio import PartitionPrio
+from helix_plugins.select.cons_tres import ConsTres
+from helixctld.schedule.preempting import Preempting
+
+
+class RoomWorld(World):
+    """Partitions `low` (the default) and `high`, tiers 1 and 10."""
+
+    def __init__(
+        self,
+        nodes: int = 1,
+        cpus: int = 4,
+        *,
+        rules: PreemptRules | None = None,
+        plugin: Any = None,
+        low: dict[str, Any] | None = None,
+        high: dict[str, Any] | None = None,
+    ) -> None:
+        names = [f"n{i + 1}" for i in range(nodes)]
+        parts = [
+            PartitionRecord(name="low", nodes=names, is_default=True, **(low or {})),
+            PartitionRecord(name="high", nodes=names, priority_tier=10, **(high or {})),
+        ]
+        super().__init__(nodes, cpus, parts)
+        rules = rules or PreemptRules(modes=("SUSPEND", "GANG"))
+        self.preempting = Preempting(self.cycle.columns, plugin or PartitionPrio(), rules, ConsTres().pick_cpus)
+
+    def round(self) -> list[JobRecord]:
+        """Everything the daemon does in one pass; the jobs that started."""
+        self.now += 1
+        before = set(self.state.active)
+        for events in self.preempting.claims(self.state, self.now):
+            self.do(*events)
+        self.run()
+        passed: set[int] = set()
+        while (found := self.preempting.preempt(self.state, self.now, passed)) is not None:
+            if not found.events and found.start is None:
+                break
+            self.do(*found.events)
+            if found.start is not None:
+                self.do(*self.preempting.start(self.state, found.start, self.now))
+        self.do(*self.preempting.resumes(self.state, self.now))
+        return [self.state.jobs[j] for j in sorted(self.state.active - before)]
+
+    def launch(self, *jobs: JobRecord) -> None:
+        for job in jobs:
+            self.do(ev.JobLaunched(t=self.now, job_id=job.job_id, attempt=job.attempt, t_start=self.now))
+
+    def running(self, count: int = 1, **fields: Any) -> list[JobRecord]:
+        """`count` jobs that run."""
+        jobs = [self.submit(**fields) for _ in range(count)]
+        self.round()
+        assert all(job.is_active for job in jobs)
+        self.launch(*jobs)
+        return jobs
