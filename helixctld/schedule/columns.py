@@ -23,7 +23,7 @@ from helixctld.schedule.queue_columns import Entry, QueueColumns
 from helixctld.schedule.row_columns import RowColumns
 from helixctld.schedule.shape_columns import MakeRequest, ShapeColumns
 from helixctld.schedule.sources import Sources
-from helixctld.schedule.span_columns import SpanColumns
+from helixctld.schedule.span_columns import SpanColumns, ended_early
 
 
 class Columns:
@@ -184,7 +184,7 @@ class Columns:
                 self.spans.take(state, job, part, self.pools.take_running(state, job))
             else:
                 self.pools.drop_running(job_id)
-                self.spans.drop(job_id)
+                self.spans.drop(job_id, early=job is None or ended_early(job))
         state.dirty_active.clear()
 
     def _take_job(self, state: State, job_id: int) -> None:

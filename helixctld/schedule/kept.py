@@ -36,6 +36,13 @@ class KeptReservations:
         self._t, self._later = t, later.only(later.protected)
         self._generation = generation[self._later.slot]
 
+    def next_due(self, now: float) -> float:
+        """When the first reservation after `now` comes due, epoch seconds; inf if there is none."""
+        if self._later is None:
+            return float("inf")
+        after = self._later.t_start[self._later.t_start > now - self._t]
+        return self._t + float(after.min()) if len(after) else float("inf")
+
     def freeze(self, now: float, places: Places, queue: QueueColumns) -> KeptArrays | None:
         """By slot, with times from `now` on; None if there are none."""
         later = self._later

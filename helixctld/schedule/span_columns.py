@@ -83,12 +83,12 @@ class SpanColumns:
 
     def drop(self, job_id: int, *, early: bool = True) -> None:
         """The job takes nothing any more; `early`: this may leave room for others sooner than planned."""
+        self.released_early |= early
         spans = self._of.pop(job_id, None)
-        if spans is None:
+        if spans is None:  # it came and went between two passes
             return
         self._alive[spans] = False
         self._free.extend(spans)
-        self.released_early |= early
 
     def freeze(self, now: float, part_room: Int32, extra: Iterable[SpanArrays] = ()) -> SpanArrays:
         """All spans, with times from `now` (epoch seconds) on.  `part_room`: as in `TableArrays`; `extra`: spans of
@@ -155,3 +155,8 @@ def end_of(job: JobRecord) -> tuple[float, bool]:
         run_s = job.t_suspended - job.t_start - job.suspended_s
         return max(0.0, job.time_limit_s - run_s), True
     return job.t_start + job.time_limit_s + job.suspended_s, False
+
+
+def ended_early(job: JobRecord) -> bool:
+    """True if a job that holds nothing any more gave back what it had before its limit."""
+    return not job.time_limit_s or job.t_end < job.t_start + job.time_limit_s + job.suspended_s

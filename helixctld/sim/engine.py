@@ -25,6 +25,7 @@ from helixctld.sim.machine import MEMORY_LIMIT_S, Machine
 from helixctld.sim.workload import SimJob
 
 NOT_STARTED = -1
+NEVER = 1 << 62
 FORGET_EVERY = 4096  #: ends between two sweeps of finished jobs
 TELL_EVERY = 1000  #: ends between two words about the progress
 
@@ -67,15 +68,18 @@ class Engine:
         clock: Clock,
         *,
         keep_nodes: bool = False,
+        predictions: int = 0,
         tell: Callable[[int], None] | None = None,
     ) -> None:
-        """`keep_nodes`: note on which nodes each job ran.  `tell`: called now and then with the jobs that ended."""
+        """`keep_nodes`: note on which nodes each job ran.  `predictions`: at so many arrivals, evenly spread over the
+        workload, note the start that is expected.  `tell`: called now and then with the jobs that ended."""
         count = len(jobs)
         self.machine = machine
         self.state = machine.state
         self.clock = clock
         self.jobs = jobs
         self.keep_nodes = keep_nodes
+        self.ask_every = -(-count // predictions) if predictions else 0
         self.tell = tell
         self.out = Outcome(
             jobs, [NOT_STARTED] * count, [NOT_STARTED] * count, [0] * count, [False] * count, [()] * count
@@ -83,6 +87,7 @@ class Engine:
         self._ends: list[tuple[int, int, int]] = []  # heap of (second, job id, attempt)
         self._uids: dict[str, int] = {}
         self._first_waiting = 0
+        self._ask: list[int] = []  # places of arrivals of this second whose expected start is to be noted
         self._ended = self._swept = 0
         self._feasible: dict[object, str] = {}  # request -> why it is refused
         self._feasibility = Feasibility(machine.cycle.columns)
@@ -101,15 +106,14 @@ class Engine:
     def _run(self) -> None:
         jobs, ends = self.jobs, self._ends
         at, count = 0, len(jobs)
-        never = 1 << 62
         while at < count or ends or self.state.schedulable:
-            t = jobs[at].submit_s if at < count else never
+            t = jobs[at].submit_s if at < count else NEVER
             if ends and ends[0][0] < t:
                 t = ends[0][0]
             wake = self._wake()
             if wake < t:
                 t = wake
-            if t == never:
+            if t == NEVER:
                 break  # what is left can never start
             self.clock.now = now = float(t)
             while ends and ends[0][0] <= t:
@@ -131,6 +135,8 @@ class Engine:
         if why:
             self.out.refused[place] = why
             return
+        if self.ask_every and place % self.ask_every == 0:
+            self._ask.append(place)
         uid = self._uids.setdefault(job.user, 1000 + len(self._uids))
         job_id = place + 1
         priority = self.machine.priority.initial_priority(job_id, spec, held=False)
@@ -177,7 +183,12 @@ class Engine:
     def _wake(self) -> int:
         """The next second at which time alone changes something: begin times, and reservations that come due."""
         timers = self.state.timers
-        return ceil(timers[0][0]) if timers else 1 << 62
+        t = ceil(timers[0][0]) if timers else NEVER
+        if self.state.schedulable:
+            due_s = self.machine.cycle.kept.next_due(self.clock.now)
+            if due_s < t:
+                t = ceil(due_s)
+        return t
 
     def _due(self, now: float) -> None:
         state = self.state
@@ -193,12 +204,23 @@ class Engine:
         cycle, counters = self.machine.cycle, self.machine.cycle.counters
         while True:
             before = counters.truncated + counters.conflicts
-            accepted, _ = cycle.run_inline(self.state, now)
+            accepted, _ = cycle.run_inline(self.state, now, full=bool(self._ask))
             self.out.passes += 1
             if accepted:
                 self._start(start_events(self.state, accepted, now), t, now)
             if counters.truncated + counters.conflicts == before or not accepted:
-                return
+                break
+        if self._ask:
+            self._note_expected()
+
+    def _note_expected(self) -> None:
+        """What the pass foresees for the arrivals that were chosen; those that started need none."""
+        for place in self._ask:
+            if self.out.start_s[place] == NOT_STARTED:
+                expected = self.machine.cycle.expectation(place + 1)
+                if expected is not None:
+                    self.out.told[place] = round(expected.t_expected)
+        self._ask.clear()
 
     def _start(self, events: list[ev.Event], t: int, now: float) -> None:
         out = self.out

@@ -27,6 +27,7 @@ from helixctld.sim.policies import POLICIES
 
 POOL = "pool"  #: name of the node and the partition of a number of processors
 STARTS_MAX = 8192  #: in one pass; what is left over starts in the next, at the same second
+HORIZON_S = 1 << 34  #: longer than any queue of a trace takes
 MEMORY_LIMIT_S = 300  #: simulated seconds a finished job stays in the tables
 
 
@@ -123,8 +124,8 @@ def _assemble(
 
 
 def exact_options(options: SchedOptions) -> SchedOptions:
-    """Planned to the second, without a horizon."""
-    return options
+    """Planned to the second, without a horizon; the memory of a pool does not count."""
+    return replace(options, bf_resolution_s=1, bf_window_s=HORIZON_S)
 
 
 def _doubts(config: Config) -> tuple[str, ...]:
