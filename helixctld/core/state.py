@@ -462,6 +462,7 @@ class State:
         """
         alloc = job.alloc
         assert alloc is not None
+        given = given or {}
         for name, cores, count in zip(alloc.nodes, alloc.cores, alloc.cpus, strict=True):
             node = self.nodes.get(name)
             if node is None:

@@ -248,7 +248,7 @@ class Preempting:
         """Jobs that may make room and how (None: it is ending anyway); and when others could, 0 = never."""
         ways: dict[int, How | None] = {}
         later = 0.0
-        able = {i for i in asked.able}
+        able = set(asked.able)
         nodes = state.nodes
         claimed = {v for claimer in state.claims if (c := state.jobs[claimer].claim) is not None for v in c.victims}
         for job_id in state.active:
