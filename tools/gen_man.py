@@ -21,6 +21,7 @@ from generated import ROOT, Generated, TableError, main_for
 from man_tables import COMMANDS
 
 from helix import __version__
+from helix.expression_names import JOB_ATTRIBUTES, NODE_ATTRIBUTES
 
 SOURCES = ROOT / "man" / "src"
 #: The day of the release, not of the build: the same tree always gives the same pages.
@@ -47,6 +48,8 @@ DIRECTIVES: dict[str, Callable[[], str]] = {
     "errors": man_tables.error_list,
     "error_kinds": man_tables.kind_list,
     "config_keys": man_fields.key_list,
+    "node_attributes": lambda: man_fields.attribute_list(NODE_ATTRIBUTES),
+    "job_attributes": lambda: man_fields.attribute_list(JOB_ATTRIBUTES),
     "helixctld_options": lambda: man_tables.daemon_options("helixctld.main:build_parser"),
     "helixd_options": lambda: man_tables.daemon_options("helixd.io.options:build_parser"),
 }

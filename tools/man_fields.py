@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from man_tables import sentence
 
 from helix.cli.commands import load_fields
 from helix.cli.options import Command
 from helix.config.key import Key, Status
 from helix.config.keys import LINES, PARAMS, SECTIONS, SETTINGS, SLURM_ONLY
+from helix.expression_names import Attribute
 
 
 def field_list(command: Command) -> str:
@@ -21,6 +24,12 @@ def field_list(command: Command) -> str:
         names = [f"`{name}`" for name in row.names]
         parts.append(f"{', '.join(letter + names)}\n:   {sentence(row.help or row.title)}\n")
     return "\n".join(parts)
+
+
+def attribute_list(rows: Iterable[Attribute]) -> str:
+    """The attributes of expressions."""
+    shown = [(f"`{row.name}`*NAME*" if row.name.endswith(".") else f"`{row.name}`", row) for row in rows]
+    return "\n".join(f"{name} ({row.kind})\n:   {sentence(row.doc)}\n" for name, row in shown)
 
 
 _LINES = {
