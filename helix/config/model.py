@@ -102,6 +102,7 @@ class SchedulerParams(Struct, omit_defaults=True, kw_only=True, frozen=True):
     sched_max_job_start: int = 0  # 0 = no limit
     max_sched_time_s: float = 2.0
     defer: bool = False
+    max_switch_wait_s: float = 300.0
     max_script_size: int = 0  # bytes; 0 = MaxScriptSize holds
     max_submit_env_bytes: int = 1 << 20
     max_submit_line_bytes: int = 1 << 20

@@ -37,7 +37,7 @@ from helix.quoting import one_line
 
 #: plugins that come with this version, by key
 BUILT_IN: dict[str, tuple[str, ...]] = {
-    "SchedulerType": ("sched/fifo",),
+    "SchedulerType": ("sched/backfill", "sched/fifo", "sched/builtin"),
     "PriorityType": ("priority/basic", "priority/multifactor"),
     "SelectType": ("select/cons_tres",),
     "PreemptType": ("preempt/none", "preempt/partition_prio", "preempt/qos"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from helix.config.key import Key, Kind, Status
 
-_BACKFILL = "sched/backfill is not part of this version."
 _HET = "Heterogeneous jobs are not part of this version."
 _STEP = "Interactive jobs and steps are not part of this version."
 
@@ -93,6 +92,17 @@ SCHEDULER_PARAMETERS: tuple[Key, ...] = (
         doc="Never tries to start a job at its submission, only in a pass. Helix always works like this.",
     ),
     Key(
+        name="max_switch_wait",
+        attr="max_switch_wait_s",
+        kind=Kind.INTERVAL,
+        default="300",
+        unit="seconds",
+        minimum=0,
+        maximum=31_536_000,
+        doc="How long a job waits for the switches it asks for with --switches, at most and by default; after that any "
+        "number of switches will do.",
+    ),
+    Key(
         name="max_script_size",
         attr="max_script_size",
         kind=Kind.BYTES,
@@ -151,37 +161,114 @@ SCHEDULER_PARAMETERS: tuple[Key, ...] = (
         status=Status.LATER,
         doc="Time before a requeued job is considered again.",
     ),
-    *_later(
-        _BACKFILL,
-        "bf_allow_magnetic_slot",
-        "bf_busy_nodes",
-        "bf_continue",
-        "bf_interval",
-        "bf_job_part_count_reserve",
-        "bf_licenses",
-        "bf_max_job_array_resv",
-        "bf_max_job_assoc",
-        "bf_max_job_part",
-        "bf_max_job_start",
-        "bf_max_job_test",
-        "bf_max_job_user",
-        "bf_max_job_user_part",
-        "bf_max_time",
-        "bf_min_age_reserve",
-        "bf_min_prio_reserve",
-        "bf_node_space_size",
-        "bf_one_resv_per_job",
-        "bf_resolution",
-        "bf_running_job_reserve",
-        "bf_topopt_enable",
-        "bf_topopt_iterations",
-        "bf_window",
-        "bf_window_linear",
-        "bf_yield_interval",
-        "bf_yield_rpc_cnt",
-        "bf_yield_sleep",
-        "no_backup_scheduling",
+    Key(
+        name="bf_mode",
+        attr="bf_mode",
+        kind=Kind.CHOICE,
+        default="default",
+        choices=("default", "easy", "easy-sjbf", "conservative", "replan"),
+        doc="What sched/backfill promises. With easy the first bf_protected jobs that wait are promised a start, and "
+        "others may overtake where that delays none of these; with easy-sjbf the shortest of the others overtake "
+        "first. With conservative every job keeps a promised start, which only moves earlier. With replan every job is "
+        "given a start that is thrown away in each pass, as Slurm does. The default is as easy-sjbf, with a guard: a "
+        "job that has waited long overtakes before those that are merely short. Helix's own name.",
     ),
+    Key(
+        name="bf_protected",
+        attr="bf_protected",
+        kind=Kind.INT,
+        default="1",
+        minimum=0,
+        maximum=100_000,
+        doc="How many waiting jobs are promised a start with bf_mode default, easy and easy-sjbf. More keeps more jobs "
+        "from being overtaken and leaves fewer holes to fill. Helix's own name.",
+    ),
+    Key(
+        name="bf_window",
+        attr="bf_window_min",
+        kind=Kind.INT,
+        default="10080",
+        unit="minutes",
+        minimum=1,
+        maximum=43200,
+        doc="How far ahead starts are looked for. It should be at least the longest time limit. Slurm's default is "
+        "1440; a longer window costs Helix little.",
+    ),
+    Key(
+        name="bf_resolution",
+        attr="bf_resolution_s",
+        kind=Kind.INT,
+        default="60",
+        unit="seconds",
+        minimum=1,
+        maximum=3600,
+        doc="Starts to come are multiples of this from now, and ends are rounded up to it.",
+    ),
+    Key(
+        name="bf_interval",
+        attr="bf_interval_s",
+        kind=Kind.INTERVAL,
+        default="30",
+        unit="seconds",
+        minimum=0,
+        maximum=10800,
+        doc="Least time between two passes that give every job an expected start. Jobs are started, also by "
+        "overtaking, in quick passes within milliseconds of what makes it possible; where a whole pass takes less than "
+        "10 ms, each pass is one.",
+    ),
+    Key(
+        name="bf_max_job_start",
+        attr="bf_max_job_start",
+        kind=Kind.INT,
+        default="0",
+        minimum=0,
+        maximum=10000,
+        doc="As sched_max_job_start: how many jobs a pass starts; 0 leaves it at 512. The next pass follows at once.",
+    ),
+    *(
+        Key(
+            name=name,
+            attr=name,
+            kind=Kind.INT,
+            default="0",
+            minimum=0,
+            maximum=100_000_000,
+            doc=f"How many {what} a pass considers; 0 sets no limit. A pass over the whole queue takes about a second "
+            "for 100,000 jobs, so that no limit is needed. hdiag shows how many jobs were held back.",
+        )
+        for name, what in (
+            ("bf_max_job_test", "jobs"),
+            ("bf_max_job_part", "jobs of each partition"),
+            ("bf_max_job_user", "jobs of each user"),
+            ("bf_max_job_user_part", "jobs of each user in each partition"),
+        )
+    ),
+    *(
+        Key(name=name, status=Status.IGNORED, doc=doc)
+        for name, doc in (
+            ("bf_busy_nodes", "Nodes with the least left over are always taken first."),
+            ("bf_continue", "A pass plans on a copy and need not begin again when the state changes."),
+            ("bf_job_part_count_reserve", "How many jobs are promised a start is what bf_protected says."),
+            ("bf_licenses", "Licences are always part of the plan."),
+            ("bf_max_job_array_resv", "An array is planned as one entry, its next task; bf_protected bounds promises."),
+            ("bf_max_job_assoc", "Use bf_max_job_user."),
+            ("bf_max_time", "A pass takes about a second for 100,000 jobs; bf_window and bf_max_job_test bound it."),
+            ("bf_min_age_reserve", "How many jobs are promised a start is what bf_protected says."),
+            ("bf_min_prio_reserve", "How many jobs are promised a start is what bf_protected says."),
+            ("bf_node_space_size", "The tables of the plan grow with what is in them."),
+            ("bf_one_resv_per_job", "A job in several partitions always keeps its earliest start only."),
+            ("bf_running_job_reserve", "Running jobs always hold what they have until their limits."),
+            ("bf_topopt_enable", "Switches are part of the choice of nodes; see TopologyPlugin."),
+            ("bf_topopt_iterations", "Switches are part of the choice of nodes; see TopologyPlugin."),
+            ("bf_window_linear", "The exact time of every end is planned with, at no greater cost."),
+            ("bf_yield_interval", "Planning runs on a thread of its own and holds no lock."),
+            ("bf_yield_rpc_cnt", "Planning runs on a thread of its own and holds no lock."),
+            ("bf_yield_sleep", "Planning runs on a thread of its own and holds no lock."),
+            ("max_rpc_cnt", "Planning runs on a thread of its own; requests never wait for it."),
+            ("no_backup_scheduling", "There is one controller."),
+        )
+    ),
+    *_later("It has no effect in this version.", "bf_allow_magnetic_slot"),
     *_later(
         _HET,
         "bf_hetjob_immediate",
@@ -211,8 +298,6 @@ SCHEDULER_PARAMETERS: tuple[Key, ...] = (
         "ignore_constraint_validation",
         "Ignore_NUMA",
         "ignore_prefer_validation",
-        "max_rpc_cnt",
-        "max_switch_wait",
         "nohold_on_prolog_fail",
         "pack_serial_at_end",
         "reduce_completing_frag",

@@ -15,7 +15,7 @@ import numpy as np
 from helix.model.job_state import Reason
 from helix.sched.explain import describe_wait
 from helix.sched.snapshot import REASONS, Snapshot
-from helix_native.ahead_arrays import LIMITED, AheadResult
+from helix_native.ahead_arrays import LIMITED, NEVER, AheadResult
 from helix_native.arrays import PRIORITY, RESOURCES, STARTED, UNTESTED, Flags, Int8, Int32, Int64, PlanArrays
 
 
@@ -93,6 +93,8 @@ class Plan:
     later: Later | None = None  # None: the planner does not look ahead
     expected: Int64 | None = None  # by slot: seconds until the start, NEVER = beyond the window
     limited: dict[int, int] = field(default_factory=dict)  # job id -> the pool that keeps it waiting, where news
+    early: Int64 | None = None  # by slot: the same if jobs run as long as they usually do; None = as `expected`
+    pools_epoch: int = 0
     full: bool = True  # every job was given an expected start
 
     @property
@@ -159,6 +161,9 @@ def plan_of_ahead(snapshot: Snapshot, result: AheadResult, *, full: bool) -> Pla
         mem=result.mem[shares:],
         chunk=result.chunk[shares:],
     )
+    in_queue = np.zeros(len(result.code), np.bool_)
+    in_queue[queue.job] = True
+    waits = (result.code == RESOURCES) | (result.code == PRIORITY)
     return Plan(
         t=snapshot.t,
         revision=snapshot.revision,
@@ -181,6 +186,9 @@ def plan_of_ahead(snapshot: Snapshot, result: AheadResult, *, full: bool) -> Pla
             "backfilled": int(result.backfilled[:starts].sum()),
             "protected": int(later.protected.sum()),
             "predicted": int((~later.protected).sum()),
+            "limited": int((result.code == LIMITED).sum()),
+            "beyond_window": int((waits & (result.expected >= NEVER)).sum()) if full else 0,
+            "not_reached": int(((result.code == UNTESTED) & in_queue).sum()),
         },
         start_limit=result.limit_s[:starts],
         row=rows,
@@ -189,6 +197,7 @@ def plan_of_ahead(snapshot: Snapshot, result: AheadResult, *, full: bool) -> Pla
         later=later,
         expected=result.expected,
         limited=pools,
+        pools_epoch=snapshot.pools_epoch,
         full=full,
     )
 

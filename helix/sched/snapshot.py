@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from helix.model.job_state import Reason
 from helix_native.ahead_arrays import (
     LIMITED,
@@ -84,8 +86,28 @@ class Snapshot:
     estimate_s: Int64  # by slot: how long the job will probably run, 0 = unknown
     generation: Int64  # by slot
     entry_name: Int32  # by entry
+    user: Int64  # by slot: uid
+    node_names: tuple[str, ...]
+    pools_epoch: int  # of the numbers of the pools
+    full: bool = True  # every job is to be given an expected start; otherwise only what can start now matters
+    compress: bool = False  # something ended early: kept reservations may move
 
     @property
     def depth(self) -> int:
         """Queue entries (a job in two partitions counts twice)."""
         return len(self.queue.shape)
+
+
+def no_kept(jobs: int) -> KeptArrays:
+    """No reservation kept for any of `jobs` slots."""
+    i32, i64 = np.int32, np.int64
+    return KeptArrays(
+        entry=np.full(jobs, -1, i32),
+        start=np.zeros(jobs, i64),
+        limit_s=np.zeros(jobs, i64),
+        ptr=np.zeros(jobs + 1, i32),
+        row=np.zeros(0, i32),
+        cpus=np.zeros(0, i32),
+        mem=np.zeros(0, i64),
+        chunk=np.zeros(0, i32),
+    )

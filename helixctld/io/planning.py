@@ -21,15 +21,18 @@ import helix_native
 from helix.config.model import Config
 from helix.errors import HelixError
 from helix.model.job import JobRecord, JobSpec
+from helix.plugin.families import PriorityRecalculator
 from helix.plugin.registry import load_plugin
 from helix.sched.options import SchedOptions
 from helix.sched.plan import Plan
 from helixctld.core.state import State
+from helixctld.io.account_config import priority_options
 from helixctld.io.commit import Committer
 from helixctld.io.making_room import MakingRoom
 from helixctld.schedule.admission import Who
 from helixctld.schedule.cycle import Counters, Cycle, NewReason
 from helixctld.schedule.feasible import Feasibility
+from helixctld.schedule.priorities import PriorityColumns
 from helixctld.schedule.starts import start_events
 from helixctld.schedule.why import why
 from helixctld.schedule.wiring import sources_of
@@ -45,6 +48,8 @@ def sched_options(config: Config) -> SchedOptions:
         max_mem_per_cpu_mib=config.max_mem_per_cpu_mib,
         max_mem_per_node_mib=config.max_mem_per_node_mib,
         enforce_part_limits=config.enforce_part_limits,
+        has_topology=config.topology_plugin != "topology/flat",
+        keep_near=config.topology_plugin != "topology/flat" and "TopoOptional" not in config.topology_param,
     )
     options = options.with_select(",".join(config.select_type_parameters))
     words = (f"{k}={v}" if v else k for k, v in config.scheduler_parameters.items())
@@ -73,6 +78,10 @@ class Planning:
         self.feasibility = Feasibility(self.cycle.columns)
         self.room = MakingRoom(state, committer, self.cycle, config)
         self.priority = load_plugin("priority", config.priority_type, config.plugin_dir)
+        if isinstance(self.priority, PriorityRecalculator):
+            self.cycle.priorities = PriorityColumns(self.priority, priority_options(config))
+            if self.cycle.priorities.options.is_flat:
+                log.warning("%s with every PriorityWeight... at 0: first come, first served", config.priority_type)
         self.reasons_version = 0
         self._loop = loop
         self._state = state
@@ -114,6 +123,8 @@ class Planning:
         """A live change of the configuration."""
         self.cycle.set_options(sched_options(config))
         self.room.set_config(config)
+        if self.cycle.priorities is not None:
+            self.cycle.priorities.set_options(priority_options(config))
         self.wake()
 
     def initial_priority(self, job_id: int, spec: JobSpec) -> int:

@@ -119,7 +119,7 @@ class Columns:
             jobs=jobs,
             pools=pools,
             spans=spans,
-            kept=None if kept is None else kept.freeze(now, places, self.queue),
+            kept=None if kept is None else kept.freeze(now, places, self.queue, self.shapes.options.bf_resolution_s),
             estimate_s=self.queue.estimates(),
             generation=places.generation,
             entry_name=places.entry,

@@ -1,14 +1,19 @@
-"""One scheduling pass: prepare a snapshot, plan on it, commit what still holds.
+"""Scheduling passes: prepare a snapshot, plan on it, commit what still holds.
 
-`prepare` and `commit` run on the loop's thread and touch the state; `plan` touches only the snapshot and may run on
-the planner's thread.  At most one pass is under way.  Small passes are planned inline, because handing over to a
-thread and back costs more than they do (`is_small`).  A failed or abandoned pass is ended by `abandon`.
+Two kinds.  A quick pass starts what can start now; it comes within milliseconds of a submit or an end.  A full pass
+also finds an expected start for every waiting job; it comes at most every bf_interval, and only after a change.  Where
+a full pass is cheap, or the mode keeps a reservation for every job, each pass is full.  Elsewhere full ones run beside
+quick ones, and only quick ones start jobs: `prepare_ahead`, `plan`, `commit_ahead`.
+
+`prepare*` and `commit*` run on the loop's thread and touch the state; `plan` touches only the snapshot and may run on
+another thread.  At most one pass of each kind is under way.  Small passes are planned inline, because handing over to
+a thread and back costs more than they do (`is_small`).  A failed or abandoned pass is ended by `abandon`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,13 +23,20 @@ from helix.sched.options import SchedOptions
 from helix.sched.plan import Plan
 from helix.sched.snapshot import CODES, Snapshot
 from helix_native import is_warm
+from helix_native.ahead_arrays import LIMITED
 from helixctld.core.state import State
 from helixctld.schedule.columns import Columns
+from helixctld.schedule.kept import KeptReservations
+from helixctld.schedule.outlook import Expectation, Outlook
+from helixctld.schedule.priorities import PriorityColumns
 from helixctld.schedule.pace import Pace
+from helixctld.schedule.sources import Sources
 from helixctld.schedule.verify import AcceptedStart, verify
 
 INLINE_WORK = 2_000_000  #: node looks a pass may need to be planned inline: about 4 ms compiled
 REFERENCE_FACTOR = 25  #: how much slower the numpy reference is on small clusters
+CHEAP_S = 0.01  #: a full pass that took less to plan is done in place of a quick one
+QUICK_INLINE_S = 0.008  #: a quick pass that took less to plan is planned inline
 FRUITLESS_MAX = 3  #: after so many passes without one accepted start, plan inline
 CONFLICT_DELAY_S = 0.005
 CONFLICT_DELAY_MAX_S = 1.0
@@ -52,6 +64,24 @@ class Counters:
     age_last_ms: float = 0.0
     age_max_ms: float = 0.0
     t_last: float = 0.0
+    full: int = 0  # passes that gave every job an expected start
+    full_last_ms: float = 0.0
+    full_mean_ms: float = 0.0
+    full_max_ms: float = 0.0
+    full_age_last_ms: float = 0.0
+    backfilled: int = 0  # starts that overtook a waiting job
+    backfilled_last: int = 0
+    protected_last: int = 0
+    predicted_last: int = 0
+    beyond_window_last: int = 0  # jobs that could start, but not within bf_window
+    limited_last: int = 0  # jobs that a licence or a limit keeps waiting
+    not_considered_last: int = 0  # entries that a bf_max_job_* parameter held back
+    not_reached_last: int = 0  # jobs a pass did not come to: it had started as many as it may
+    table_rows: int = 0
+    table_shapes: int = 0
+    table_spans: int = 0
+    table_pools: int = 0
+    table_kept: int = 0
 
 
 class Cycle:
@@ -64,25 +94,40 @@ class Cycle:
         options: SchedOptions,
         timer: Callable[[], float],
         seed: int = 0,
+        sources: Sources | None = None,
     ) -> None:
-        """`timer`: monotonic seconds, for measuring and pacing (time.perf_counter, or a simulator's)."""
+        """`timer`: monotonic seconds, for measuring and pacing (time.perf_counter, or a simulator's).  `sources`: what
+        else takes part (licences, limits, GRES, topology ...)."""
         self.planner = planner
         self.select = select
         self.options = options
         self.timer = timer
         self.pace = Pace(options)
-        self.columns = Columns(options, select.request)
+        self.ahead = Pace(_ahead_options(options))  # of full passes beside the quick ones
+        self.columns = Columns(options, select.request, sources)
+        self.priorities: PriorityColumns | None = None  # set where priorities change while jobs wait
+        self.kept = KeptReservations()
+        self.outlook = Outlook()
         self.counters = Counters()
         self.rng = np.random.default_rng(seed)
         self._began = 0.0
         self._loop_s = 0.0
         self._fruitless = 0  # passes in a row whose every start was a conflict
+        self._snapshot: Snapshot | None = None  # of the pass under way
+        self._ahead_snapshot: Snapshot | None = None  # likewise
+        self._ahead_began = 0.0
+        self._full_s = 0.0  # what the last full pass took to plan
+        self._quick_s = 0.0  # likewise, a quick one
+        self._blind = False  # the planner does not look ahead
+        self._early = False  # something ended early since the last pass
+        self._reloads = -1
 
     # ---- pacing --------------------------------------------------------------------------------------------------
 
     def wake(self, *, submit: bool = False) -> None:
         """Something may be able to start (see `Pace.wake`)."""
         self.pace.wake(self.timer(), submit=submit)
+        self.ahead.wake(self.timer())
 
     def due(self) -> bool:
         """True if a pass should start now."""
@@ -93,6 +138,19 @@ class Cycle:
         at = self.pace.next_at()
         return None if at is None else max(0.0, at - self.timer())
 
+    def ahead_due_in(self) -> float | None:
+        """The same of a full pass beside the quick ones; None also where each pass is full."""
+        if self.one_kind:
+            return None
+        at = self.ahead.next_at()
+        return None if at is None else max(0.0, at - self.timer())
+
+    @property
+    def one_kind(self) -> bool:
+        """True if each pass is full: full ones are cheap, or every job has a reservation, or the planner does not look
+        ahead."""
+        return self._blind or self._full_s < CHEAP_S or self.options.bf_mode in ("conservative", "replan")
+
     @property
     def in_flight(self) -> bool:
         """True between `prepare` and `commit` or `abandon`."""
@@ -100,21 +158,46 @@ class Cycle:
 
     # ---- a pass --------------------------------------------------------------------------------------------------
 
-    def prepare(self, state: State, now: float) -> Snapshot:
-        """Take what changed and freeze.  Loop's thread.  `now`: epoch seconds."""
+    def prepare(self, state: State, now: float, *, full: bool | None = None) -> Snapshot:
+        """Take what changed and freeze.  Loop's thread.  `now`: epoch seconds; `full`: whether every job is to be given
+        an expected start, None = as the cost of the last passes suggests."""
         assert not self.pace.running, "a pass is under way"
         self._began = self.timer()
         self.pace.started(self._began)
-        self.columns.update(state)
-        snapshot = self.columns.freeze(now)
+        full = self.one_kind if full is None else full
+        self._snapshot = snapshot = self._freeze(state, now, full=full)
         self._loop_s = self.timer() - self._began
         return snapshot
 
+    def prepare_ahead(self, state: State, now: float) -> Snapshot:
+        """The same for a full pass beside the quick ones; it is ended by `commit_ahead` or `abandon_ahead`."""
+        assert not self.ahead.running, "a full pass is under way"
+        self._ahead_began = self.timer()
+        self.ahead.started(self._ahead_began)
+        self._ahead_snapshot = snapshot = self._freeze(state, now, full=True)
+        return snapshot
+
+    def _freeze(self, state: State, now: float, *, full: bool) -> Snapshot:
+        columns = self.columns
+        if self.priorities is not None:
+            columns.queue.set_priorities(self.priorities.update(state, now))
+        columns.update(state)
+        if self._reloads != columns.cluster_version[1]:  # rows are other nodes now
+            self._reloads = columns.cluster_version[1]
+            self.kept.clear()
+        self._early |= columns.spans.released_early
+        if self.options.bf_mode != "conservative":
+            return columns.freeze(now, full=full)
+        return columns.freeze(now, self.kept, full=full, compress=self._early)
+
     def is_small(self, snapshot: Snapshot) -> bool:
-        """True if the pass is to be planned inline: few nodes times few entries, or the last passes were overtaken
-        by changes (nothing changes under an inline pass)."""
+        """True if the pass is to be planned inline: the last of its kind was short, or (before the first) few nodes
+        times few entries, or the last passes were overtaken by changes (nothing changes under an inline pass)."""
         if self._fruitless >= FRUITLESS_MAX:
             return True
+        spent = self._full_s if snapshot.full else self._quick_s
+        if spent > QUICK_INLINE_S:
+            return False
         nodes = len(snapshot.nodes.cpus)
         work = (nodes + 50) * min(snapshot.depth, self.options.starts_max) + snapshot.depth
         return work * (1 if is_warm() else REFERENCE_FACTOR) <= INLINE_WORK
@@ -126,10 +209,30 @@ class Cycle:
     def commit(self, plan: Plan, state: State, now: float) -> tuple[list[AcceptedStart], list[NewReason]]:
         """Re-check the plan and end the pass.  Loop's thread.  Changes the state in nothing: the caller applies a
         JobStarted for each accepted start (in this order, before anything else changes) and shows the reasons."""
+        snapshot = self._snapshot
         assert self.pace.running, "no pass is under way"
+        assert snapshot is not None, "no pass is under way"
         t = self.timer()
-        verified = verify(plan, state, pick=self.select.pick_cpus, spec_of=self.columns.queue.spec_of)
+        self._blind = plan.later is None
+        if plan.full:
+            self._full_s = t - self._began
+            if not self.ahead.running:  # what it would have found is known now
+                self.ahead.started(t)
+                self.ahead.finished(t, 0.0, again_s=None, waiting=False)
+        else:
+            self._quick_s = t - self._began
+        self._snapshot = None
+        columns = self.columns
+        columns.take_running(state)
+        verified = verify(
+            plan, state, pick=self.select.pick_cpus, spec_of=columns.queue.spec_of, pools=columns.pools, now=now
+        )
         reasons = self._reasons(plan, state)
+        if plan.later is not None and self.options.bf_mode == "conservative":
+            self.kept.take(plan.t, plan.later, snapshot.generation, self.options.bf_resolution_s)
+            self._early = False
+        if plan.full:
+            self._look_ahead(plan, snapshot, t - self._began, now)
         done = self.timer()
         loop_s = self._loop_s + done - t
         conflicts = len(verified.conflicts)
@@ -144,28 +247,85 @@ class Cycle:
         self.pace.finished(done, loop_s, again_s=again_s, waiting=waiting)
         return verified.accepted, reasons
 
-    def run_inline(self, state: State, now: float) -> tuple[list[AcceptedStart], list[NewReason]]:
-        """A whole pass at once, for tests, the simulator and small clusters."""
-        return self.commit(self.plan(self.prepare(state, now)), state, now)
+    def commit_ahead(self, plan: Plan, state: State, now: float) -> list[NewReason]:
+        """End a full pass beside the quick ones: what it foresees is taken, starts are left to the next quick pass."""
+        snapshot = self._ahead_snapshot
+        assert self.ahead.running, "no full pass is under way"
+        assert snapshot is not None, "no full pass is under way"
+        self._ahead_snapshot = None
+        t = self.timer()
+        self._full_s = t - self._ahead_began
+        self._look_ahead(plan, snapshot, self._full_s, now)
+        if len(plan.start_job):
+            self.pace.wake(t)
+        self.ahead.finished(self.timer(), 0.0, again_s=None, waiting=False)
+        return self._reasons(plan, state)
+
+    def run_inline(
+        self, state: State, now: float, *, full: bool | None = None
+    ) -> tuple[list[AcceptedStart], list[NewReason]]:
+        """A whole pass at once, for tests, the simulator and small clusters.  `full`: see `prepare`."""
+        return self.commit(self.plan(self.prepare(state, now, full=full)), state, now)
 
     def abandon(self) -> None:
         """End a pass whose planning failed; it is tried again, not at once."""
+        self._snapshot = None
         self.pace.finished(self.timer(), 0.0, again_s=CONFLICT_DELAY_MAX_S, waiting=True)
+
+    def abandon_ahead(self) -> None:
+        """The same of a full pass beside the quick ones."""
+        self._ahead_snapshot = None
+        self.ahead.finished(self.timer(), 0.0, again_s=CONFLICT_DELAY_MAX_S, waiting=False)
 
     def set_options(self, options: SchedOptions) -> None:
         """Take a changed configuration (between passes)."""
+        if options.bf_mode != self.options.bf_mode:
+            self.kept.clear()
         self.options = self.pace.options = options
+        self.ahead.options = _ahead_options(options)
         self.columns.set_options(options)
         self.wake()
 
+    def expectation(self, job_id: int) -> Expectation | None:
+        """What the last full pass foresees for a waiting job."""
+        queue = self.columns.queue
+        slot = queue.slot_of.get(job_id)
+        return None if slot is None else self.outlook.of(slot, queue.generation_of(slot))
+
+    def _look_ahead(self, plan: Plan, snapshot: Snapshot, wall_s: float, now: float) -> None:
+        """Take what a full plan foresees."""
+        if plan.later is None:
+            return
+        self.outlook.take(plan, snapshot, self.options.bf_resolution_s)
+        c, counts = self.counters, plan.counters
+        c.full += 1
+        c.full_last_ms = wall_s * 1e3
+        c.full_mean_ms += (c.full_last_ms - c.full_mean_ms) / c.full
+        c.full_max_ms = max(c.full_max_ms, c.full_last_ms)
+        c.full_age_last_ms = max(0.0, now - plan.t) * 1e3
+        c.protected_last, c.predicted_last = counts.get("protected", 0), counts.get("predicted", 0)
+        c.beyond_window_last, c.limited_last = counts.get("beyond_window", 0), counts.get("limited", 0)
+        c.not_considered_last = sum(n for name, n in counts.items() if name.startswith("over_"))
+        c.not_reached_last = counts.get("not_reached", 0)
+        c.table_rows, c.table_shapes = len(snapshot.rows.host), len(snapshot.shapes.part)
+        c.table_spans, c.table_pools = len(snapshot.spans.row), len(snapshot.pools.total)
+        c.table_kept = len(self.kept)
+
     def _reasons(self, plan: Plan, state: State) -> list[NewReason]:
         news: list[NewReason] = []
-        told, slot_of = self.columns.queue.told, self.columns.queue.slot_of
+        queue, pools = self.columns.queue, self.columns.pools
         for job_id, (reason, words) in plan.reasons.items():
-            slot = slot_of.get(job_id)
+            slot = queue.slot_of.get(job_id)
             if slot is None or job_id not in state.schedulable:
                 continue
-            told[slot] = CODES[reason]
+            pool = plan.limited.get(job_id, -1)
+            if pool >= 0:
+                if plan.pools_epoch != pools.epoch:
+                    continue
+                reason, words = pools.words(state, pool)
+                queue.told[slot], queue.told_pool[slot] = LIMITED, pool
+            else:
+                queue.told[slot], queue.told_pool[slot] = CODES[reason], -1
             news.append((job_id, reason, words))
         return news
 
@@ -184,6 +344,13 @@ class Cycle:
         c.starts += starts
         c.conflicts += conflicts
         c.truncated += plan.truncated
+        c.backfilled_last = plan.counters.get("backfilled", 0)
+        c.backfilled += c.backfilled_last
         c.age_last_ms = max(0.0, now - plan.t) * 1e3
         c.age_max_ms = max(c.age_max_ms, c.age_last_ms)
         c.t_last = now
+
+
+def _ahead_options(options: SchedOptions) -> SchedOptions:
+    """The pace of full passes: bf_interval apart."""
+    return replace(options, min_interval_s=options.bf_interval_s, defer=False)

@@ -35,6 +35,7 @@ class PoolColumns:
         self._pool: list[int] = []
         self._amount: list[int] = []
         self._versions: tuple[int, ...] = ()
+        self.epoch = 0  # rises when pools get other numbers
         self._frozen: tuple[PoolArrays, Int32, Int64] | None = None
 
     def is_stale(self) -> bool:
@@ -50,6 +51,7 @@ class PoolColumns:
         self._versions = tuple(source.version for source in self.sources.pools)
         self.keys, self._index, self._total, self._used = [], {}, [], []
         self._held, self._at, self._pool, self._amount = {}, {}, [], []
+        self.epoch += 1
         self._frozen = None
 
     def wanted(self, state: State, job: JobRecord) -> tuple[int, int]:
@@ -102,6 +104,17 @@ class PoolColumns:
         """The reason of a job that this pool keeps waiting."""
         key = self.keys[pool]
         return next(source for source in self.sources.pools if source.name == key[0]).words(state, key)
+
+    def refresh(self, state: State) -> None:
+        """Ask anew for totals that move by themselves (minutes that are left)."""
+        sources = {source.name: source for source in self.sources.pools if hasattr(source, "is_moving")}
+        for pool, key in enumerate(self.keys) if sources else ():
+            source = sources.get(key[0])
+            if source is not None and source.is_moving(key):
+                total = source.total(state, key)
+                if total != self._total[pool]:
+                    self._total[pool] = total
+                    self._frozen = None
 
     def freeze(self) -> tuple[PoolArrays, Int32, Int64]:
         """The pools, and the lists that `wanted` points into; never written again."""

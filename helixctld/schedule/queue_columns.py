@@ -53,6 +53,7 @@ class _Slot:
 #: columns by slot that a planner that looks ahead needs; times in epoch seconds, 0 = none
 _AHEAD = (
     "told_pool",
+    "_user",
     "_generation",
     "_estimate",
     "_limit",
@@ -76,6 +77,7 @@ class QueueColumns:
         self._count = np.zeros(64, np.int32)
         self.told = np.zeros(64, np.int8)
         self.told_pool = np.full(64, -1, np.int32)
+        self._user = np.zeros(64, np.int64)
         self._generation = np.zeros(64, np.int64)
         self._estimate = np.zeros(64, np.int64)
         self._limit = np.zeros(64, np.int64)
@@ -153,6 +155,7 @@ class QueueColumns:
             ids.append(e)
         self._new.extend(ids)
         self._generation[slot] += 1
+        self._user[slot] = job.uid
         spec = job.spec
         self._limit_min[slot], self._deadline[slot], self._begin[slot] = spec.time_min_s, spec.t_deadline, spec.t_begin
         self._eligible[slot] = job.t_eligible or job.t_submit
@@ -174,6 +177,14 @@ class QueueColumns:
     def estimates(self) -> Int64:
         """By slot.  [J]"""
         return self._estimate[: max(1, len(self._slots))].copy()
+
+    def generation_of(self, slot: int) -> int:
+        """Counts the jobs that had the slot."""
+        return int(self._generation[slot])
+
+    def users(self) -> Int64:
+        """Uid by slot.  [J]"""
+        return self._user[: max(1, len(self._slots))].copy()
 
     def set_priorities(self, priorities: Mapping[int, int]) -> None:
         """Take new priorities (by job id) of jobs in the queue; one sort for all of them."""

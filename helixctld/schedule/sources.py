@@ -25,8 +25,13 @@ PoolKey = tuple[str, ...]
 class PoolSource(Protocol):
     """Counts for the whole cluster that a running job takes from: licences, limits of associations and QOS."""
 
-    name: str  #: first word of its keys
-    version: int  #: rises when a total, or what jobs take, may have changed: everything is asked again
+    @property
+    def name(self) -> str:
+        """First word of its keys."""
+
+    @property
+    def version(self) -> int:
+        """Rises when a total, or what jobs take, may have changed: everything is asked again."""
 
     def wants(self, state: State, job: JobRecord) -> Iterable[tuple[PoolKey, int]]:
         """What one start of a waiting job (one task of an array) takes of which pools."""
@@ -44,7 +49,9 @@ class PoolSource(Protocol):
 class GresSource(Protocol):
     """Kinds of generic resources that are counted by node."""
 
-    kinds: tuple[str, ...]  #: the columns; a changed tuple makes the columns read everything again
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The columns; when they change, everything is read again."""
 
     def capacity(self, node: NodeRecord) -> Sequence[int]:
         """Units of each kind the node has."""

@@ -2,8 +2,9 @@
 in part.
 
 By capacity, not by revision (architecture.md, algorithms.md 7): a start is good if the job may still start, with the
-spec it was planned for, its partition starts jobs, and every node still has whole cores and memory for it.  Starts
-of one plan see each other.  Never overcommits, whatever the planner returned.  Cost: about 5 us a start.
+spec it was planned for, its partition starts jobs, every node still has whole cores, memory and GRES for it, no
+licence and no limit would be exceeded, and nothing else that must be checked speaks against it (`Sources.checks`).
+Starts of one plan see each other.  Never overcommits, whatever the planner returned.  Cost: about 5 us a start.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from helix.model.job import Allocation, JobSpec
+from helix.model.job import Allocation, JobRecord, JobSpec
 from helix.model.node import NodeRecord, is_counted, is_schedulable
 from helix.sched.place import core_width, pick_cpus, socket_cpus
 from helix.sched.plan import Plan
 from helix.sched.request import time_limit_s
 from helixctld.core.state import State, core_mask
+from helixctld.schedule.pool_columns import PoolColumns
 
 PickCpus = Callable[[NodeRecord, int, int], list[int] | None]
 SpecOf = Callable[[int], JobSpec | None]
@@ -53,12 +55,27 @@ def pick_whole_cores(node: NodeRecord, free: int, count: int) -> list[int] | Non
     return pick_cpus(free, count, width=core_width(node), per_socket=socket_cpus(node), cpus=node.cpus)
 
 
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """A start that would fit, and what would be left: masks of free CPUs, or their numbers where CPUs are counted."""
+
+    alloc: Allocation
+    indexes: list[int]
+    cpus: list[int]
+    lefts: list[int]
+    room: tuple[str, int]
+
+
 class _Commit:
     """Working copies of one commit: what the starts accepted so far have taken."""
 
-    def __init__(self, state: State, pick: PickCpus) -> None:
+    def __init__(self, state: State, pick: PickCpus, pools: PoolColumns | None, now: float) -> None:
         self.state = state
         self.pick = pick
+        self.pools = pools
+        self.now = now
+        self.pool_taken: dict[int, int] = {}
+        self.gres_taken: dict[str, object] = {}
         self.free: dict[int, int] = {}  # mask of free CPUs, or their number where CPUs are counted
         self.mem: dict[int, int] = {}
         self.used: dict[int, bool] = {}  # node index -> all of it (a whole-node start of this commit)
@@ -74,10 +91,10 @@ class _Commit:
             self.ready[index] = node if good else None
         return self.ready[index]
 
-    def place(self, indexes: list[int], cpus: list[int], mem: list[int], whole: bool, room: tuple[str, int]) -> (
-        Allocation | str
-    ):  # fmt: skip
-        """Take the resources of one start; what is missing, in words, if they are not there (nothing is taken)."""
+    def place(
+        self, indexes: list[int], cpus: list[int], mem: list[int], whole: bool, room: tuple[str, int]
+    ) -> _Placed | str:
+        """The allocation of one start; what is missing, in words, if it is not there.  Takes nothing."""
         nodes: list[str] = []
         cores: list[list[int]] = []
         lefts: list[int] = []
@@ -113,18 +130,44 @@ class _Commit:
             nodes.append(node.name)
             cores.append(picked)
             lefts.append(left)
-        for index, left, mib, count in zip(indexes, lefts, mem, cpus, strict=True):
+        if not nodes:
+            return "no nodes"
+        counts = list(cpus) if counted else []
+        alloc = Allocation(nodes=nodes, cores=cores, mem_mib=list(mem), whole=whole, counts=counts)
+        return _Placed(alloc, indexes, cpus, lefts, room)
+
+    def allow(self, job: JobRecord, partition: str, limit_s: int, placed: _Placed) -> str:
+        """Take one start, unless a limit, a licence, GRES or a check forbids it: then why, and nothing is taken."""
+        pools, alloc = self.pools, placed.alloc
+        held = () if pools is None else pools.amounts_of(self.state, job, alloc)
+        for pool, amount in held:
+            assert pools is not None
+            if amount > pools.left(pool) - self.pool_taken.get(pool, 0):
+                reason, words = pools.words(self.state, pool)
+                return f"{reason}: {words}" if words else str(reason)
+        if pools is not None:
+            for check in pools.sources.checks:
+                if why := check(self.state, job, partition, limit_s, alloc, self.now):
+                    return why
+            if why := pools.sources.gres.give(self.state, job, alloc, self.gres_taken):
+                return why
+        for pool, amount in held:
+            self.pool_taken[pool] = self.pool_taken.get(pool, 0) + amount
+        self._take(placed)
+        return ""
+
+    def _take(self, placed: _Placed) -> None:
+        room = placed.room
+        for index, left, mib, count in zip(
+            placed.indexes, placed.lefts, placed.alloc.mem_mib, placed.cpus, strict=True
+        ):
             self.free[index] = left
             if index not in self.mem:
                 self.mem[index] = self.state.offered_mem_mib(self.state.nodes[self.state.node_names[index]])
             self.mem[index] -= mib
-            self.used[index] = whole
+            self.used[index] = placed.alloc.whole
             if room[1]:
-                key = (room[0], index)
-                self.part_cpus[key] -= count
-        return Allocation(
-            nodes=nodes, cores=cores, mem_mib=list(mem), whole=whole, counts=list(cpus) if counted else []
-        )
+                self.part_cpus[room[0], index] -= count
 
     def _free(self, node: NodeRecord) -> int:
         free = self.free.get(node.index)
@@ -141,28 +184,32 @@ class _Commit:
         return self.part_cpus[key]
 
 
-def verify(plan: Plan, state: State, *, pick: PickCpus = pick_whole_cores, spec_of: SpecOf | None = None) -> Verified:
+def verify(
+    plan: Plan,
+    state: State,
+    *,
+    pick: PickCpus = pick_whole_cores,
+    spec_of: SpecOf | None = None,
+    pools: PoolColumns | None = None,
+    now: float = 0.0,
+) -> Verified:
     """Check every start of `plan` against `state`, in order; changes nothing.
 
-    `spec_of`: the spec each job was planned with; a job whose spec is another object by now is a conflict.
+    `spec_of`: the spec each job was planned with; a job whose spec is another object by now is a conflict.  `pools`:
+    those of the columns, told of every running job (`Columns.take_running`); with them goes what else is checked.
+    `now`: epoch seconds.
     """
     verified = Verified()
-    commit = _Commit(state, pick)
+    commit = _Commit(state, pick, pools, now)
     left: dict[int, int] = {}
     ptr = plan.ptr.tolist()
     nodes, cpus, mem = plan.node.tolist(), plan.cpus.tolist(), plan.mem.tolist()
+    limits = None if plan.start_limit is None else plan.start_limit.tolist()
     for i, (job_id, part) in enumerate(zip(plan.start_job.tolist(), plan.start_part.tolist(), strict=True)):
         job = state.jobs.get(job_id)
         name = plan.partitions[part]
-        partition = state.partitions.get(name)
-        why = ""
-        if job is None or job_id not in state.schedulable:
-            why = "the job may not start any more"
-        elif spec_of is not None and spec_of(job_id) is not job.spec:
-            why = "the job was changed"
-        elif partition is None or partition.state.upper() not in ("UP", "DRAIN"):
-            why = f"partition {name} does not start jobs any more"
-        if why or job is None or partition is None:
+        why = _may_start(state, job, job_id, name, spec_of)
+        if why or job is None:
             verified.conflicts.append(Conflict(job_id, why))
             continue
         if job_id not in left:
@@ -170,13 +217,37 @@ def verify(plan: Plan, state: State, *, pick: PickCpus = pick_whole_cores, spec_
         if left[job_id] <= 0:
             verified.conflicts.append(Conflict(job_id, "no more tasks may start"))
             continue
+        partition = state.partitions[name]
         at = slice(ptr[i], ptr[i + 1])
         whole = job.spec.exclusive or partition.oversubscribe.upper().startswith("EXCLUSIVE")
         room = (name, 0 if whole else partition.max_cpus_per_node)
+        limit_s = time_limit_s(job.spec, partition)
+        if job.spec.time_min_s and limits is not None:
+            limit_s = _cut(limit_s, job.spec.time_min_s, limits[i])
         placed = commit.place(nodes[at], cpus[at], mem[at], whole, room)
-        if isinstance(placed, str) or not placed.nodes:
-            verified.conflicts.append(Conflict(job_id, placed if isinstance(placed, str) else "no nodes"))
+        why = placed if isinstance(placed, str) else commit.allow(job, name, limit_s, placed)
+        if why or isinstance(placed, str):
+            verified.conflicts.append(Conflict(job_id, why))
             continue
         left[job_id] -= 1
-        verified.accepted.append(AcceptedStart(job_id, name, time_limit_s(job.spec, partition), placed))
+        verified.accepted.append(AcceptedStart(job_id, name, limit_s, placed.alloc))
     return verified
+
+
+def _may_start(state: State, job: JobRecord | None, job_id: int, partition: str, spec_of: SpecOf | None) -> str:
+    """Why a job may not start in a partition, whatever is free; "" if it may."""
+    if job is None or job_id not in state.schedulable:
+        return "the job may not start any more"
+    if spec_of is not None and spec_of(job_id) is not job.spec:
+        return "the job was changed"
+    record = state.partitions.get(partition)
+    if record is None or record.state.upper() not in ("UP", "DRAIN"):
+        return f"partition {partition} does not start jobs any more"
+    return ""
+
+
+def _cut(limit_s: int, least_s: int, planned_s: int) -> int:
+    """The limit a job with `--time-min` gets: what was planned, within what it asked for.  0 = unlimited."""
+    if planned_s <= 0:
+        return limit_s
+    return min(max(planned_s, least_s), limit_s or planned_s)

@@ -10,6 +10,7 @@ from helix.model.job import JobRecord, JobSpec
 from helix.model.job_state import JobState, Reason
 from helix.model.node import NodeBase, NodeRecord
 from helix.model.partition import PartitionRecord
+from helix.plugin.families import SchedPlanner
 from helix.sched.options import SchedOptions
 from helix_plugins.priority.basic import Basic
 from helix_plugins.sched.fifo import Fifo
@@ -21,6 +22,7 @@ from helixctld.schedule.cycle import Cycle
 from helixctld.schedule.feasible import Feasibility
 from helixctld.schedule.verify import AcceptedStart
 from helixctld.schedule.why import why
+from helixctld.schedule.wiring import sources_of
 
 
 def node(name: str, cpus: int = 4, mem: int = 1000, **fields: Any) -> NodeRecord:
@@ -39,6 +41,7 @@ class World:
         partitions: list[PartitionRecord] | None = None,
         options: SchedOptions | None = None,
         check: bool = True,
+        planner: SchedPlanner | None = None,
     ) -> None:
         self.state = State("test")
         records = [node(f"n{i + 1}", cpus) for i in range(nodes)] if isinstance(nodes, int) else nodes
@@ -50,7 +53,7 @@ class World:
         self.now = 1000.0
         self.check = check
         self.priority = Basic()
-        self.cycle = Cycle(Fifo(), ConsTres(), self.options, self.timer)
+        self.cycle = Cycle(planner or Fifo(), ConsTres(), self.options, self.timer, sources=sources_of(self.state))
         self.feasibility = Feasibility(self.cycle.columns)
 
     def timer(self) -> float:

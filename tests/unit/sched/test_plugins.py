@@ -34,7 +34,7 @@ def test_built_in_plugins_are_found_through_entry_points() -> None:
     ("value", "said", "hint"),
     [
         ("sched/fif", "SchedulerType=sched/fif: no plugin 'sched/fif'", "did you mean 'sched/fifo'"),
-        ("sched/zzzz", "no plugin", "known: builtin, fifo"),
+        ("sched/zzzz", "no plugin", "known: backfill, builtin, fifo"),
         ("priority/basic", "'priority' is another family", "SchedulerType=sched/basic"),
         ("../x", "no plugin|another family", ""),
     ],

@@ -1,0 +1,66 @@
+"""Which waiting jobs a pass looks at, and in which order they may overtake.  Pure; numpy over the queue.
+
+The order of candidates is what `AheadParams.shortest_first` goes by; ties are in queue order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from helix.sched.options import SchedOptions
+from helix.sched.snapshot import Snapshot
+from helix_native.arrays import Flags, Int64
+
+PATIENCE_S = 4 * 3600  #: a job that waited this much longer than its own limit is taken in queue order
+
+
+def candidate_order(snapshot: Snapshot, options: SchedOptions) -> Int64:
+    """By slot; lower overtakes first."""
+    limit = snapshot.jobs.order
+    if options.bf_mode != "default":
+        return limit
+    waited = snapshot.jobs.waited_s
+    return np.where(waited > PATIENCE_S + limit, np.int64(0), limit)
+
+
+def considered(snapshot: Snapshot, options: SchedOptions) -> tuple[Snapshot, dict[str, int]]:
+    """The snapshot with the entries that the bf_max_job_* parameters let through, and how many each held back."""
+    entries = len(snapshot.queue.shape)
+    keep = np.ones(entries, np.bool_)
+    passed_over: dict[str, int] = {}
+    part = snapshot.shapes.part[snapshot.queue.shape].astype(np.int64)
+    user = snapshot.user[snapshot.queue.job]
+    for name, most, group in (
+        ("bf_max_job_part", options.bf_max_job_part, part),
+        ("bf_max_job_user", options.bf_max_job_user, user),
+        ("bf_max_job_user_part", options.bf_max_job_user_part, user * (1 + int(part.max(initial=0))) + part),
+        ("bf_max_job_test", options.bf_max_job_test, np.zeros(entries, np.int64)),
+    ):
+        if most and entries > most:
+            within = keep & (_place_in(group, keep) < most)
+            passed_over[f"over_{name}"] = int(keep.sum() - within.sum())
+            keep = within
+    if not passed_over or keep.all():
+        return snapshot, passed_over
+    queue = snapshot.queue
+    queue = queue._replace(shape=queue.shape[keep], job=queue.job[keep], limit_s=queue.limit_s[keep])
+    kept = snapshot.kept
+    if kept is not None:
+        place = np.where(keep, np.cumsum(keep) - 1, -1).astype(np.int32)
+        kept = kept._replace(entry=np.where(kept.entry >= 0, place[kept.entry], -1).astype(np.int32))
+    return replace(snapshot, queue=queue, kept=kept, entry_name=snapshot.entry_name[keep]), passed_over
+
+
+def _place_in(group: Int64, keep: Flags) -> Int64:
+    """For each entry, how many of those kept before it are of the same group.  [E]"""
+    order = np.argsort(group, kind="stable")
+    ones = keep[order].astype(np.int64)
+    before = np.cumsum(ones) - ones
+    first = np.ones(len(order), np.bool_)
+    first[1:] = group[order][1:] != group[order][:-1]
+    base = np.maximum.accumulate(np.where(first, before, 0))
+    place = np.zeros(len(order), np.int64)
+    place[order] = before - base
+    return place

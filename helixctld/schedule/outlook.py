@@ -1,0 +1,77 @@
+"""What the last pass over the whole queue foresees: an expected start for each waiting job, and what was promised.
+
+Derived, never journaled: after a restart the first full pass makes it anew.  A promise is a protected reservation and
+uses limits only; a prediction has a range, whose late end is the plan's start by limits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from helix.hostlist import format_hostlist
+from helix.sched.plan import Later, Plan
+from helix.sched.snapshot import Snapshot
+from helix_native.ahead_arrays import NEVER
+from helix_native.arrays import Int64
+from helixctld.schedule.kept import Float64, steady
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """Of one job (of an array: of its next task).  Epoch seconds."""
+
+    t_expected: float
+    t_early: float
+    t_late: float  # inf: nothing bounds it
+    nodes: str  # host list, "" = not planned on nodes
+    partition: str
+    protected: bool  # a promise: it starts no later, unless nodes fail or limits change
+    t_made: float  # of the state it was made for
+
+
+class Outlook:
+    """Lookups by slot; replaced by each full pass."""
+
+    def __init__(self) -> None:
+        self.t = 0.0
+        self.later: Later | None = None
+        self.snapshot: Snapshot | None = None
+        self._start: Float64 = np.zeros(0, np.float64)  # by slot, epoch seconds; inf = not foreseen
+        self._early: Float64 = np.zeros(0, np.float64)
+        self._generation: Int64 = np.zeros(0, np.int64)
+        self._place: Int64 = np.zeros(0, np.int64)
+
+    def take(self, plan: Plan, snapshot: Snapshot, step_s: int) -> None:
+        """Take a full plan and the snapshot it was made for.  `step_s`: resolution of the plan."""
+        if plan.later is None or plan.expected is None:
+            return
+        start = np.where(plan.expected >= NEVER, np.inf, plan.t + plan.expected)
+        early = start if plan.early is None else np.minimum(start, plan.t + plan.early)
+        self._start = steady(start, snapshot.generation, self._start, self._generation, step_s)
+        self._early = np.minimum(early, self._start)
+        self._generation = snapshot.generation
+        self.t, self.later, self.snapshot = plan.t, plan.later, snapshot
+        self._place = np.full(len(plan.expected), -1, np.int64)
+        self._place[plan.later.slot] = np.arange(len(plan.later.slot))
+
+    def of(self, slot: int | None, generation: int) -> Expectation | None:
+        """What is foreseen for the job of a slot; None if nothing is (it came after the pass, or is beyond the
+        window)."""
+        snapshot, later = self.snapshot, self.later
+        if slot is None or snapshot is None or later is None or slot >= len(self._start):
+            return None
+        late, early = float(self._start[slot]), float(self._early[slot])
+        if int(self._generation[slot]) != generation or late == float("inf"):
+            return None
+        at = int(self._place[slot])
+        nodes, partition, protected = "", "", False
+        if at >= 0:
+            rows = later.row[later.ptr[at] : later.ptr[at + 1]]
+            nodes = format_hostlist(sorted({snapshot.node_names[i] for i in snapshot.rows.host[rows].tolist()}))
+            entry = int(np.flatnonzero(snapshot.entry_name == later.entry_name[at])[0])
+            partition = snapshot.partitions[int(snapshot.shapes.part[snapshot.queue.shape[entry]])]
+            protected = bool(later.protected[at])
+        expected = late if protected else early + (late - early) / 2
+        return Expectation(expected, early, late, nodes, partition, protected, self.t)

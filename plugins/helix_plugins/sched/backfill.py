@@ -1,0 +1,62 @@
+"""`sched/backfill`: jobs start in priority order; others overtake where that delays nobody who was promised a start.
+
+`bf_mode` says what is promised.  `easy`: a start to the first `bf_protected` jobs that wait, made anew in each pass;
+`easy-sjbf`: the same, and the shortest limits overtake first; `conservative`: to every job, and it only moves earlier;
+`replan`: to every job, all thrown away in each pass, as Slurm does.  `default`: as `easy-sjbf`, but a job that has
+waited long overtakes before those that are merely short (`helix.sched.candidates`).
+
+A pass is quick or full.  A quick pass starts what can start now; a full pass also finds an expected start for every
+job.  Which it is, and what was promised before, comes with the snapshot.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from helix.sched.candidates import candidate_order, considered
+from helix.sched.options import SchedOptions
+from helix.sched.plan import Plan, plan_of_ahead
+from helix.sched.snapshot import Snapshot, no_kept
+from helix_native import kernels
+from helix_native.ahead_arrays import AheadParams
+
+
+class Backfill:
+    """The planner.  Stateless: what lives between passes is in the snapshot."""
+
+    def plan(self, snapshot: Snapshot, options: SchedOptions, now: float, rng: np.random.Generator) -> Plan:
+        """One pass over the whole queue, at most `options.starts_max` starts."""
+        seen, passed_over = considered(snapshot, options)
+        result = kernels().plan_ahead(
+            seen.nodes,
+            seen.shapes,
+            seen.tables,
+            seen.queue,
+            seen.rows,
+            seen.needs,
+            seen.extra,
+            seen.jobs._replace(order=candidate_order(seen, options)),
+            seen.pools,
+            seen.spans,
+            seen.kept or no_kept(len(seen.job_id)),
+            params_of(seen, options),
+        )
+        plan = plan_of_ahead(seen, result, full=snapshot.full)
+        plan.counters.update(passed_over)
+        return plan
+
+
+def params_of(snapshot: Snapshot, options: SchedOptions) -> AheadParams:
+    """What the mode means to the kernel."""
+    all_promised = options.bf_mode in ("conservative", "replan")
+    return AheadParams(
+        protect=-1 if all_promised else max(0, options.bf_protected),
+        backfill=True,
+        shortest_first=options.bf_mode in ("default", "easy-sjbf"),
+        predict=snapshot.full,
+        compress=snapshot.compress,
+        resolution_s=options.bf_resolution_s,
+        window_s=options.bf_window_s,
+        starts_max=max(1, options.starts_max),
+        candidates_max=options.bf_candidates,
+    )
