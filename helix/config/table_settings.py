@@ -496,11 +496,13 @@ SETTINGS: tuple[Key, ...] = (
         name="SchedulerType",
         attr="scheduler_type",
         kind=Kind.PLUGIN,
-        default="sched/fifo",
+        default="sched/backfill",
         section="sched",
         reloadable=False,
-        doc="Plugin that decides which jobs start. sched/fifo starts them in order of priority and stops at the first "
-        "that does not fit in each partition. Slurm's default is sched/backfill.",
+        doc="Plugin that decides which jobs start. sched/backfill starts them in order of priority, lets others "
+        "overtake where that delays nobody who was promised a start, and gives every job an expected start; bf_mode in "
+        "SchedulerParameters says what is promised. sched/fifo stops at the first job that does not fit in each "
+        "partition; sched/builtin is its name in Slurm.",
     ),
     Key(
         name="PriorityType",
