@@ -26,11 +26,9 @@ LATER = (
     "dwstat",
     "federation",
     "frontend",
-    "licenses",
     "powercap",
     "step",
     "steps",
-    "topology",
 )
 
 
@@ -193,12 +191,52 @@ def show_reservations(client: Client, invocation: app.Invocation, words: list[st
     return show(client, invocation, words)
 
 
+def show_licences(client: Client, invocation: app.Invocation, words: list[str]) -> int:
+    """All licences, or those named."""
+    names = [name for word in words for name in word.split(",") if name] or [""]
+    rows = [row for name in names for row in client.call("licence.list", {"name": name})["licences"]]
+    if invocation.get("json"):
+        output.put_json("licenses", {"licenses": rows})
+        return 0
+    if not rows:
+        output.put("No licenses configured in the cluster")
+        return 0
+    fields = (("Total", "total"), ("Used", "used"), ("Free", "free"), ("Reserved", "reserved"))
+    joint = " " if invocation.get("oneliner") else "\n    "
+    for row in rows:
+        counts = " ".join(f"{key}={row[field]}" for key, field in fields)
+        output.put(f"LicenseName={row['name']}{joint}{counts} Remote=no")
+    return 0
+
+
+def show_topology(client: Client, invocation: app.Invocation, words: list[str]) -> int:
+    """Switches or blocks: all, those named, or those above a node."""
+    names = [name.removeprefix("node=") for word in words for name in word.split(",") if name] or [""]
+    replies = [client.call("topology.show", {"name": name}) for name in names]
+    rows = [row for reply in replies for row in reply["switches"]]
+    if invocation.get("json"):
+        output.put_json("topology", {"kind": replies[0]["kind"], "switches": rows})
+        return 0
+    if not rows:
+        output.put("No topology information available")
+        return 0
+    head = "BlockName" if replies[0]["kind"] == "block" else "SwitchName"
+    for row in rows:
+        below = f" Switches={row['switches']}" if row["switches"] else ""
+        level = "" if head == "BlockName" else f" Level={row['level']} LinkSpeed=1"
+        output.put(f"{head}={row['name']}{level} Nodes={row['nodes']}{below}")
+    return 0
+
+
 ENTITIES: dict[str, Shower] = {
     "job": show_jobs,
     "node": show_nodes,
     "partition": show_partitions,
     "reservation": show_reservations,
     "res": show_reservations,
+    "license": show_licences,
+    "topology": show_topology,
+    "topo": show_topology,
     "config": show_config,
     "hostnames": show_hostnames,
     "hostname": show_hostnames,

@@ -221,6 +221,8 @@ METHODS: dict[str, Method] = {
         Method("reservation.create", Role.OPERATOR, ReservationCreateArgs, "keep nodes or licences for some users"),
         Method("reservation.update", Role.OPERATOR, ReservationUpdateArgs, "change a reservation"),
         Method("reservation.delete", Role.USER, NameArgs, "delete a reservation (its users: if it has USER_DELETE)"),
+        Method("licence.list", Role.USER, NameArgs, "licences: how many there are and are in use"),
+        Method("topology.show", Role.USER, NameArgs, "switches or blocks, or those above a node"),
         Method("config.show", Role.USER, NoArgs, "the configuration in force"),
         Method("config.reconfigure", Role.ADMIN, NoArgs, "read helix.conf again and apply what can change live"),
         Method("ctl.diag", Role.USER, NoArgs, "counters of the controller"),

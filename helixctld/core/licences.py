@@ -21,6 +21,15 @@ def licences_used(state: State) -> dict[str, int]:
     return used
 
 
+def licences_reserved(state: State) -> dict[str, int]:
+    """Name -> how many active reservations hold, used or not."""
+    held: dict[str, int] = {}
+    for reservation in state.reservations.values():
+        for name, count in reservation.licenses.items() if reservation.active else ():
+            held[name] = held.get(name, 0) + count
+    return held
+
+
 def require_licences(state: State, text: str) -> None:
     """Raises NotFound (LICENSE_UNKNOWN), or Never (LICENSES_NEVER) for more than there are."""
     for name, count in parse_licences(text):
@@ -36,9 +45,9 @@ def require_licences(state: State, text: str) -> None:
 
 def licence_rows(state: State) -> list[dict[str, Any]]:
     """What `hctl show licenses` prints, by name; also licences that jobs have and the configuration has not."""
-    used = licences_used(state)
+    used, reserved = licences_used(state), licences_reserved(state)
     return [
         {"name": name, "total": (total := state.licences.get(name, 0)), "used": (n := used.get(name, 0)),
-         "free": max(0, total - n), "reserved": 0}
+         "free": max(0, total - n), "reserved": reserved.get(name, 0)}
         for name in sorted({*state.licences, *used})
     ]  # fmt: skip

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 from helix import __version__
 from helix.config.load import config_pairs, diff_config, load_config, render_config
 from helix.errors import HelixError, NotFound, UsageError
-from helix.hostlist import parse_hostlist
+from helix.hostlist import format_hostlist, parse_hostlist
 from helix.logs import set_level
 from helix.model.node import NodeBase, NodeRecord, state_word
 from helix.wire import methods as m
 from helixctld.core import reports, update
 from helixctld.core.effects import TerminateJob
+from helixctld.core.licences import licence_rows
 from helixctld.core.nearest import did_you_mean
 from helixctld.core.views import node_rows, partition_rows
 from helixctld.io.debug_flags import FLAGS, known_flag
+from helixctld.io.account_config import describe, load_accounts
 from helixctld.io.service import Call, Handler
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ class NodeHandlers:
             "node.update": self.update_nodes,
             "partition.list": self.list_partitions,
             "partition.update": self.update_partition,
+            "licence.list": self.list_licences,
+            "topology.show": self.show_topology,
             "config.show": self.show_config,
             "config.reconfigure": self.reconfigure,
             "ctl.diag": self.diag,
@@ -151,6 +155,37 @@ class NodeHandlers:
         event = update.update_partition(self.ctl.state, partition, args.changes, call.t)
         self.ctl.committer.commit([event], after=lambda: call.reply({"done": [args.name]}))
 
+    # ---- licences and topology
+
+    def list_licences(self, call: Call, args: m.NameArgs) -> None:
+        """All licences, or the one named."""
+        rows = licence_rows(self.ctl.state)
+        if args.name:
+            known = [row["name"] for row in rows]
+            rows = [row for row in rows if row["name"] == args.name]
+            if not rows:
+                hint = did_you_mean(args.name, known)
+                raise NotFound(f"no licence '{args.name[:80]}'", code="LICENSE_UNKNOWN", hint=hint)
+        call.reply({"licences": rows})
+
+    def show_topology(self, call: Call, args: m.NameArgs) -> None:
+        """All switches or blocks; of a name: that switch, or those above that node."""
+        topology = self.ctl.state.topology
+        chosen = topology.switches
+        if args.name:
+            chosen = [switch for switch in chosen if args.name == switch.name]
+            if not chosen and args.name in self.ctl.state.nodes:
+                chosen = [switch for switch in topology.switches if args.name in switch.nodes]
+            elif not chosen:
+                known = [switch.name for switch in topology.switches]
+                hint = did_you_mean(args.name, known)
+                raise NotFound(f"no switch, block or node '{args.name[:80]}'", code="SWITCH_UNKNOWN", hint=hint)
+        rows = [
+            {"name": s.name, "level": s.level, "nodes": format_hostlist(s.nodes), "switches": ",".join(s.switches)}
+            for s in chosen
+        ]
+        call.reply({"kind": topology.kind, "switches": rows})
+
     # ---- configuration
 
     def show_config(self, call: Call, _args: m.NoArgs) -> None:
@@ -162,9 +197,12 @@ class NodeHandlers:
         """Read helix.conf again; apply what can change live, name what needs a restart."""
         new = load_config(self.ctl.config.source)
         self.ctl.planning.require_plugins(new)
+        accounts, before = load_accounts(new.assoc_file), self.ctl.state.accounts
         changes = diff_config(self.ctl.config, new)
-        warnings = self.ctl.apply_config(new)
+        warnings = self.ctl.apply_config(new, accounts)
         shown = [({"key": c.key, "old": c.old, "new": c.new}, c.reloadable) for c in changes]
+        if accounts.associations != before.associations or accounts.qos != before.qos:
+            shown.append(({"key": "AssocFile", "old": describe(before), "new": describe(accounts)}, True))
         result = {
             "applied": [change for change, live in shown if live],
             "needs_restart": [change for change, live in shown if not live],

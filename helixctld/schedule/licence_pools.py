@@ -1,6 +1,7 @@
 """Licences as pools of the planner (`sources.PoolSource`): one pool a licence, taken while a job is active.
 
-Suspended jobs keep theirs, as in Slurm.
+What an active reservation holds of a licence is a pool of its own, for its jobs; the others share the rest.  Suspended
+jobs keep theirs, as in Slurm.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from collections.abc import Iterable
 from helix.licences import parse_licences
 from helix.model.job import Allocation, JobRecord
 from helix.model.job_state import Reason
-from helixctld.core.licences import licences_used
+from helixctld.core.licences import licences_reserved
 from helixctld.core.state import State
 from helixctld.schedule.sources import PoolKey
 
 
 class LicencePools:
-    """The licences of one state."""
+    """The licences of one state.  Keys: ("licence", name) or ("licence", name, reservation)."""
 
     name = "licence"
 
@@ -25,24 +26,38 @@ class LicencePools:
 
     @property
     def version(self) -> int:
-        """Rises with every change of `Licenses=`."""
-        return self._state.licences_version
+        """Another one with every change of `Licenses=` and of what active reservations hold."""
+        reservations = self._state.reservations.values()
+        held = tuple((r.name, *r.licenses.items()) for r in reservations if r.active and r.licenses)
+        return hash((self._state.licences_version, held)) if held else self._state.licences_version
 
     def wants(self, state: State, job: JobRecord) -> Iterable[tuple[PoolKey, int]]:
         """What the job asks; each task of an array takes as much."""
         if not job.spec.licenses:
             return ()
-        return [((self.name, licence), count) for licence, count in parse_licences(job.spec.licenses)]
+        inside = job.reservation if job.is_active else job.spec.reservation
+        return [(self._key(state, licence, inside), count) for licence, count in parse_licences(job.spec.licenses)]
 
     def holds(self, state: State, job: JobRecord, alloc: Allocation) -> Iterable[tuple[PoolKey, int]]:
         """The same, while it is active."""
         return self.wants(state, job)
 
     def total(self, state: State, key: PoolKey) -> int:
-        """How many there are; 0 of one that left the configuration."""
-        return state.licences.get(key[1], 0)
+        """How many there are for the jobs of the pool; 0 of a licence that left the configuration."""
+        if len(key) > 2:
+            reservation = state.reservations.get(key[2])
+            return reservation.licenses.get(key[1], 0) if reservation is not None else 0
+        return max(0, state.licences.get(key[1], 0) - licences_reserved(state).get(key[1], 0))
 
     def words(self, state: State, key: PoolKey) -> tuple[Reason, str]:
         """Licenses, and how it stands with the licence."""
-        used, total = licences_used(state).get(key[1], 0), self.total(state, key)
-        return Reason.LICENSES, f"licence {key[1]}: {used} of {total} in use"
+        used = sum(count for job_id in state.active for k, count in self.wants(state, state.jobs[job_id]) if k == key)
+        where = f" of reservation {key[2]}" if len(key) > 2 else ""
+        return Reason.LICENSES, f"licence {key[1]}{where}: {used} of {self.total(state, key)} in use"
+
+    def _key(self, state: State, licence: str, inside: str) -> PoolKey:
+        for name in inside.split(",") if inside else ():
+            reservation = state.reservations.get(name)
+            if reservation is not None and reservation.active and licence in reservation.licenses:
+                return self.name, licence, name
+        return self.name, licence
