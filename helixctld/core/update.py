@@ -11,6 +11,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from helix.config.keys import PARTITION_KEYS, find_in
+from helix.config.table_preempt import modes_problem
+from helix.config.values import parse_value
 from helix.errors import Conflict, Denied, NotFound, UsageError
 from helix.hostlist import parse_hostlist
 from helix.model import events as ev
@@ -317,13 +320,14 @@ def _node_state(node: NodeRecord, event: ev.NodeUpdated, word: str, reason: str)
         )
 
 
-_PARTITION_TIMES = {"maxtime": "max_time_s", "defaulttime": "default_time_s", "gracetime": "grace_time_s"}
+_PARTITION_TIMES = {"maxtime": "max_time_s", "defaulttime": "default_time_s"}
 _PARTITION_INTS = {
     "minnodes": "min_nodes",
     "maxnodes": "max_nodes",
     "prioritytier": "priority_tier",
     "priorityjobfactor": "priority_job_factor",
     "maxcpuspernode": "max_cpus_per_node",
+    "gracetime": "grace_time_s",  # seconds
 }
 _PARTITION_MEM = {
     "defmempercpu": "def_mem_per_cpu_mib",
@@ -373,15 +377,34 @@ def update_partition(
         elif key in _PARTITION_LISTS:
             done[_PARTITION_LISTS[key]] = [] if text.upper() == "ALL" else [t for t in text.split(",") if t]
         elif key == "oversubscribe":
-            done["oversubscribe"] = text.upper()
+            done["oversubscribe"] = _by_key("OverSubscribe", text)
+        elif key == "preemptmode":
+            done["preempt_mode"] = _preempt_mode(text)
         elif key == "nodes":
             done["nodes"] = _partition_nodes(state, text)
         else:
-            known = ("state", "nodes", *_PARTITION_TIMES, *_PARTITION_INTS, *_PARTITION_FLAGS, *_PARTITION_LISTS)
+            known = ("state", "nodes", "oversubscribe", "preemptmode", *_PARTITION_TIMES, *_PARTITION_INTS, *_PARTITION_FLAGS, *_PARTITION_LISTS)
             raise UsageError(
                 f"no partition field '{name[:40]}' to update", code="FIELD_UNKNOWN", hint=did_you_mean(key, known)
             )
     return ev.PartitionUpdated(t=now, name=partition.name, changes=done)
+
+
+def _by_key(name: str, text: str) -> Any:
+    """A value as a partition line of helix.conf would give it."""
+    key = find_in(PARTITION_KEYS, name)
+    assert key is not None
+    try:
+        return parse_value(key, text)
+    except ValueError as exc:
+        raise UsageError(f"{name}={text[:40]}: {exc}", code="BAD_ARGUMENT", hint=f"{name} is {key.form}") from exc
+
+
+def _preempt_mode(text: str) -> list[str]:
+    modes = list(_by_key("PreemptMode", text))
+    if problem := modes_problem(modes):
+        raise UsageError(f"PreemptMode={text[:40]}: {problem}", code="BAD_ARGUMENT")
+    return modes
 
 
 def _partition_nodes(state: State, text: str) -> list[str]:
