@@ -186,8 +186,8 @@ class _Reader:
             raise self.bad(f"nested more than {DEPTH_MAX} deep", column)
         if word == "!":
             self.at += 1
-            inner = self.operand(depth + 1, ")")
-            return _Item(column, inner.term.term if isinstance(inner.term, Not) else Not(inner.term))
+            inner = self.operand(depth + 1, "!").term
+            return _Item(column, inner.term if isinstance(inner, Not) else Not(inner), self.count(closing))
         if word == "[":
             if closing:
                 raise self.bad("'[' inside brackets or parentheses, or after '!'", column)
@@ -206,11 +206,11 @@ class _Reader:
 
     def count(self, closing: str) -> int:
         """The number after a `*`, 0 if there is none."""
-        if self.peek() != "*":
+        if self.peek() != "*" or closing == "!":  # what follows `!` ends before a count: !a*2 is (!a)*2
             return 0
         star = self.column()
         if closing == ")":
-            raise self.bad("a node count inside parentheses or after '!'", star, "write (a&b)*2, not (a*2&b)")
+            raise self.bad("a node count inside parentheses", star, "write (a&b)*2, not (a*2&b)")
         self.at += 1
         digits, column = self.peek(), self.column()
         if not (digits.isascii() and digits.isdigit()):
