@@ -47,6 +47,10 @@ def memory(mib: int) -> str:
     return format_mem_mib(mib) if mib else "0"
 
 
+def _start(t_start: float, t_expected: float) -> str:
+    return stamp(t_start or float(int(t_expected)))
+
+
 def _reason_or_nodes(state: str, reason: str, nodes: str) -> str:
     return f"({reason})" if state in _SHOWS_REASON else nodes
 
@@ -85,10 +89,6 @@ def _absent(*_: Any) -> str:
 
 def _or_any(count: int) -> str:
     return str(count or "*")
-
-
-def _null(*_: Any) -> str:
-    return "(null)"
 
 
 def _pending_time(t_submit: float, t_start: float) -> int:
@@ -198,7 +198,15 @@ QUEUE_FIELDS: tuple[Field, ...] = (
         help="nodes, or the reason in parentheses",
     ),
     Field("s", "SelectJobInfo", "SELECT_JOBINFO", "", lambda: "", help="nothing here"),
-    Field("S", "StartTime", "START_TIME", "t_start", stamp, help="start, actual or expected"),
+    Field(
+        "S",
+        "StartTime",
+        "START_TIME",
+        "t_start t_expected",
+        _start,
+        key=lambda start, expected: start or expected or float("inf"),
+        help="start, actual or expected",
+    ),
     Field("t", "StateCompact", "ST", "state", code, key=lambda state: _ORDER.get(state, 99), help="state, two letters"),
     Field("T", "State", "STATE", "state", key=lambda state: _ORDER.get(state, 99), help="state"),
     Field("u", "UserName", "USER", "user", help="user name"),
@@ -210,7 +218,7 @@ QUEUE_FIELDS: tuple[Field, ...] = (
     Field("x", "ExcNodes", "EXC_NODES", "exclude", help="nodes excluded"),
     Field("X", "CoreSpec", "CORE_SPEC", "", _absent, help="specialized cores (not supported yet)"),
     Field("y", "Nice", "NICE", "nice", help="adjustment of the priority by the user"),
-    Field("Y", "SchedNodes", "SCHEDNODES", "", _null, help="nodes expected (not supported yet)"),
+    Field("Y", "SchedNodes", "SCHEDNODES", "sched_nodes", or_null, help="nodes it is expected to start on"),
     Field(
         "z",
         "SCT",

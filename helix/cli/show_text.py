@@ -99,13 +99,14 @@ def job_lines(job: Row, *, details: bool = False) -> Lines:
             ("EligibleTime", stamp_or(job["t_eligible"], "Unknown")),
         ],
         [
-            ("StartTime", stamp_or(job["t_start"] or job["t_begin"], "Unknown")),
+            ("StartTime", stamp_or(job["t_start"] or job.get("t_expected") or job["t_begin"], "Unknown")),
             ("EndTime", stamp_or(job["t_end"], "Unknown")),
             ("Deadline", stamp_or(job["t_deadline"], "N/A")),
         ],
         [("SuspendTime", "None"), ("SecsPreSuspend", int(job["suspended_s"]))],
         [("Partition", job["partition"]), ("AllocNode:Sid", f"{job['submit_host']}:0")],
         [("ReqNodeList", null(job["nodelist"])), ("ExcNodeList", null(job["exclude"]))],
+        *([[("SchedNodeList", job["sched_nodes"])]] if job.get("sched_nodes") else []),
         [("NodeList", job["nodes"])],
         [("BatchHost", job["batch_host"])] if job["batch_host"] else [],
         [

@@ -36,6 +36,7 @@ class Later:
 
     slot: Int32
     entry_name: Int32
+    shape: Int32  # row of the snapshot's shapes
     t_start: Int64
     limit_s: Int64
     protected: Flags  # promised; the others are predicted
@@ -57,6 +58,7 @@ class Later:
         return Later(
             slot=self.slot[at],
             entry_name=self.entry_name[at],
+            shape=self.shape[at],
             t_start=self.t_start[at],
             limit_s=self.limit_s[at],
             protected=self.protected[at],
@@ -152,6 +154,7 @@ def plan_of_ahead(snapshot: Snapshot, result: AheadResult, *, full: bool) -> Pla
     later = Later(
         slot=queue.job[after],
         entry_name=snapshot.entry_name[after],
+        shape=queue.shape[after],
         t_start=result.t_start[starts:],
         limit_s=result.limit_s[starts:],
         protected=result.protected[starts:],

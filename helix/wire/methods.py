@@ -265,6 +265,10 @@ JOB_ROW: tuple[str, ...] = (
     "t_begin",
     "t_deadline",
     "t_start",  # 0 = not started
+    "t_expected",  # of a waiting job: when it will start, by the last pass over the whole queue; 0 = not known
+    "expected_range",  # [early, late]: as jobs usually run, and by their limits; [] = not known
+    "protected",  # t_expected is promised
+    "sched_nodes",  # nodes it is expected to get, host list
     "t_end",  # end, or expected end by the limit while running; 0 = unknown
     "suspended_s",
     "time_limit_s",  # 0 = unlimited

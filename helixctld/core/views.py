@@ -7,7 +7,7 @@ loop a turn between slices.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from helix.errors import UsageError
 from helix.hostlist import format_hostlist
@@ -118,6 +118,10 @@ _JOB: dict[str, JobGetter] = {
     "t_begin": lambda j, _: j.spec.t_begin,
     "t_deadline": lambda j, _: j.spec.t_deadline,
     "t_start": lambda j, _: 0.0 if j.is_waiting else j.t_start,
+    "t_expected": lambda j, _: 0.0,
+    "expected_range": lambda j, _: [],
+    "protected": lambda j, _: False,
+    "sched_nodes": lambda j, _: "",
     "t_end": lambda j, _: end_time(j),
     "suspended_s": lambda j, _: j.suspended_s,
     "time_limit_s": lambda j, _: _time_limit(j),
@@ -179,20 +183,64 @@ assert tuple(_JOB) == JOB_ROW
 SHOW_ONLY = frozenset({"cores", "gres_given", "story"})
 
 
-def job_getters(fields: Iterable[str]) -> list[JobGetter]:
-    """The functions for `fields`; raises UsageError (FIELD_UNKNOWN)."""
+class Foreseen(Protocol):
+    """What the planner expects of a waiting job (`helixctld.schedule.outlook.Expectation`)."""
+
+    @property
+    def t_expected(self) -> float:
+        """Epoch seconds."""
+
+    @property
+    def t_early(self) -> float:
+        """Likewise."""
+
+    @property
+    def t_late(self) -> float:
+        """Likewise."""
+
+    @property
+    def protected(self) -> bool:
+        """A promise."""
+
+    @property
+    def nodes(self) -> list[str]:
+        """Where."""
+
+
+Lookup = Callable[[int], Foreseen | None]  #: by job id
+
+_FORESEEN: dict[str, tuple[Callable[[Foreseen], Any], Any]] = {
+    "t_expected": (lambda f: f.t_expected, 0.0),
+    "expected_range": (lambda f: [f.t_early, f.t_late], ()),
+    "protected": (lambda f: f.protected, False),
+    "sched_nodes": (lambda f: format_hostlist(f.nodes), ""),
+}
+
+
+def _foreseen(name: str, lookup: Lookup) -> JobGetter:
+    read, absent = _FORESEEN[name]
+
+    def getter(job: JobRecord, _: float) -> Any:
+        found = lookup(job.job_id) if job.is_waiting else None
+        return absent if found is None else read(found)
+
+    return getter
+
+
+def job_getters(fields: Iterable[str], lookup: Lookup | None = None) -> list[JobGetter]:
+    """The functions for `fields`; raises UsageError (FIELD_UNKNOWN).  `lookup`: what is expected of waiting jobs."""
     getters = []
     for name in fields:
         getter = _JOB.get(name)
         if getter is None:
             raise UsageError(f"no job field '{name[:40]}'", code="FIELD_UNKNOWN", hint=f"fields: {', '.join(_JOB)}")
-        getters.append(getter)
+        getters.append(_foreseen(name, lookup) if lookup is not None and name in _FORESEEN else getter)
     return getters
 
 
-def job_dict(job: JobRecord, now: float) -> dict[str, Any]:
+def job_dict(job: JobRecord, now: float, lookup: Lookup | None = None) -> dict[str, Any]:
     """All of `JOB_ROW`."""
-    return {name: getter(job, now) for name, getter in _JOB.items()}
+    return {name: getter(job, now) for name, getter in zip(_JOB, job_getters(_JOB, lookup), strict=True)}
 
 
 def node_rows(state: State, nodes: Iterable[NodeRecord], load: dict[str, tuple[float, int]]) -> list[list[Any]]:

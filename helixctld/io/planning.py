@@ -127,6 +127,11 @@ class Planning:
             self.cycle.priorities.set_options(priority_options(config))
         self.wake()
 
+    @property
+    def recalculates(self) -> bool:
+        """True if priorities change while jobs wait: new ones come with the next pass."""
+        return self.cycle.priorities is not None
+
     def initial_priority(self, job_id: int, spec: JobSpec) -> int:
         """The priority plugin's word on a job."""
         return int(self.priority.initial_priority(job_id, spec, held=False))
@@ -142,6 +147,11 @@ class Planning:
     def why(self, job: JobRecord) -> dict[str, Any]:
         """Why a job waits; see `helixctld.schedule.why`."""
         return why(self._state, job, self.cycle.columns, self._clock())
+
+    @property
+    def shown_version(self) -> int:
+        """Rises when what listings show of waiting jobs has changed: a reason, or an expected start."""
+        return self.reasons_version + self.cycle.outlook.version
 
     # ---- passes ------------------------------------------------------------------------------------------------
 
@@ -200,7 +210,6 @@ class Planning:
             reasons = self.cycle.commit_ahead(future.result(), self._state, self._clock())
             log.debug("full pass reasons=%d ms=%.2f", len(reasons), self.cycle.counters.full_last_ms)
             self._show(reasons)
-            self.reasons_version += 1
         self.poke()
 
     def _pass(self) -> None:

@@ -6,11 +6,11 @@ uses limits only; a prediction has a range, whose late end is the plan's start b
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from helix.hostlist import format_hostlist
 from helix.sched.plan import Later, Plan
 from helix.sched.snapshot import Snapshot
 from helix_native.ahead_arrays import NEVER
@@ -23,12 +23,17 @@ class Expectation:
     """Of one job (of an array: of its next task).  Epoch seconds."""
 
     t_expected: float
-    t_early: float
-    t_late: float  # inf: nothing bounds it
-    nodes: str  # host list, "" = not planned on nodes
-    partition: str
+    t_early: float  # if jobs run as long as they usually do
+    t_late: float  # by limits
     protected: bool  # a promise: it starts no later, unless nodes fail or limits change
     t_made: float  # of the state it was made for
+    partition: str
+    _nodes: Callable[[], list[str]]
+
+    @property
+    def nodes(self) -> list[str]:
+        """Where it is planned; [] = not planned on nodes."""
+        return self._nodes()
 
 
 class Outlook:
@@ -36,6 +41,7 @@ class Outlook:
 
     def __init__(self) -> None:
         self.t = 0.0
+        self.version = 0  # rises when a start moved
         self.later: Later | None = None
         self.snapshot: Snapshot | None = None
         self._start: Float64 = np.zeros(0, np.float64)  # by slot, epoch seconds; inf = not foreseen
@@ -47,11 +53,13 @@ class Outlook:
         """Take a full plan and the snapshot it was made for.  `step_s`: resolution of the plan."""
         if plan.later is None or plan.expected is None:
             return
+        before = self._start
         start = np.where(plan.expected >= NEVER, np.inf, plan.t + plan.expected)
         early = start if plan.early is None else np.minimum(start, plan.t + plan.early)
         self._start = steady(start, snapshot.generation, self._start, self._generation, step_s)
         self._early = np.minimum(early, self._start)
         self._generation = snapshot.generation
+        self.version += not np.array_equal(before, self._start)
         self.t, self.later, self.snapshot = plan.t, plan.later, snapshot
         self._place = np.full(len(plan.expected), -1, np.int64)
         self._place[plan.later.slot] = np.arange(len(plan.later.slot))
@@ -66,12 +74,14 @@ class Outlook:
         if int(self._generation[slot]) != generation or late == float("inf"):
             return None
         at = int(self._place[slot])
-        nodes, partition, protected = "", "", False
-        if at >= 0:
+        if at < 0:
+            return Expectation(early + (late - early) / 2, early, late, False, self.t, "", list)
+
+        def nodes() -> list[str]:
             rows = later.row[later.ptr[at] : later.ptr[at + 1]]
-            nodes = format_hostlist(sorted({snapshot.node_names[i] for i in snapshot.rows.host[rows].tolist()}))
-            entry = int(np.flatnonzero(snapshot.entry_name == later.entry_name[at])[0])
-            partition = snapshot.partitions[int(snapshot.shapes.part[snapshot.queue.shape[entry]])]
-            protected = bool(later.protected[at])
+            return [snapshot.node_names[i] for i in np.unique(snapshot.rows.host[rows]).tolist()]
+
+        protected = bool(later.protected[at])
+        partition = snapshot.partitions[int(snapshot.shapes.part[later.shape[at]])]
         expected = late if protected else early + (late - early) / 2
-        return Expectation(expected, early, late, nodes, partition, protected, self.t)
+        return Expectation(expected, early, late, protected, self.t, partition, nodes)

@@ -243,6 +243,12 @@ def test_long_and_start(queue: Any, peer: Any) -> None:
     out = queue("--start")[1].splitlines()
     assert out[1].split() == ["12", "debug", "wrap", "alice", "PD", "N/A", "1", "(null)", "(Resources)"]
     assert peer.args("job.list")["filter"]["states"] == ["PENDING"]
+    soon = {**PENDING, "job_id": 13, "t_expected": 1_800_000_000.4, "sched_nodes": "n[1-2]"}
+    peer.jobs(PENDING, soon)
+    _, first, second = queue("--start", "-o", "%i %S %Y")[1].splitlines()  # the job that nothing is known of is last
+    assert second.split()[1:] == ["N/A", "(null)"]
+    assert first.split()[2] == "n[1-2]"
+    assert first.split()[1].startswith("2027-01-")
 
 
 def test_json_is_versioned_and_raw(queue: Any, peer: Any) -> None:

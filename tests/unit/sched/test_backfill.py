@@ -40,7 +40,7 @@ def test_a_short_job_overtakes_and_the_promise_holds(mode: str) -> None:
     promised = foreseen(w, big)
     assert promised.protected
     assert promised.t_expected == pytest.approx(w.now + 10 * HOUR, abs=120)
-    assert promised.nodes == "n[1-2]"
+    assert promised.nodes == ["n1", "n2"]
     w.end(short)
     fits = w.submit(cpus_per_task=4, time_limit_s=2 * HOUR)
     too_long = w.submit(cpus_per_task=1, time_limit_s=11 * HOUR)
