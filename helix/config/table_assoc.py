@@ -233,7 +233,8 @@ QOS_KEYS: tuple[Key, ...] = (
         attr="limit_factor",
         kind=Kind.INTERVAL,
         default="1",
-        doc="What GrpTRES, GrpTRESMins and the like of associations are multiplied by for jobs of this QOS.",
+        status=Status.LATER,
+        doc="Limits of associations are the same for jobs of every QOS in this version.",
     ),
     *(key for key in LIMIT_KEYS if key.name not in _NOT_OF_QOS),
     Key(

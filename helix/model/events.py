@@ -148,6 +148,7 @@ class JobReleased(_Event, kw_only=True):
     """No longer held; a requeue-held job is pending again."""
 
     job_id: int
+    priority: int | None = None  # the plugin's word, after a priority that had been set
     by_uid: int = 0
 
 

@@ -41,6 +41,14 @@ class PriorityPlugin(Protocol):
 
 
 @runtime_checkable
+class PriorityRecalculator(PriorityPlugin, Protocol):
+    """What a priority plugin offers besides if priorities change while jobs wait."""
+
+    def prioritise(self, table: PriorityTable, scale: PriorityScale, options: PriorityOptions) -> Priorities:
+        """Priorities and their terms.  Row i of the result depends on row i of the table only."""
+
+
+@runtime_checkable
 class SelectPlugin(Protocol):
     """`select/…` (SelectType): what a request means and which CPUs of a node it gets."""
 

@@ -26,6 +26,9 @@ from helixctld.core.usage import charge_until, decay
 def apply(state: State, event: ev.Event) -> None:
     """Change the records and indexes as `event` says."""
     _TABLE[type(event)](state, event)
+    if state.accounts.is_configured:
+        for job_id in {getattr(event, "job_id", 0), getattr(event, "array_job_id", 0)} - {0}:
+            state.open_jobs.note(job_id, state.jobs.get(job_id))
 
 
 def _controller_started(state: State, e: ev.ControllerStarted) -> None:
@@ -217,7 +220,7 @@ def _back_to_queue(state: State, job: JobRecord, held: str, t: float, t_begin: f
         spec.t_begin = t_begin
     if job.reason is not Reason.LAUNCH_FAILED_REQUEUED_HELD:
         job.reason, job.reason_text = Reason.NONE, ""
-    job.t_eligible = 0.0
+    job.t_eligible = job.aged_s = 0.0
     _register_edges(state, job)
     state.look_again(job, t)
 
@@ -304,6 +307,9 @@ def _job_held(state: State, e: ev.JobHeld) -> None:
         job.held = e.by
         state.drop_claim(job)
         if job.is_waiting:
+            if job.t_eligible:  # what it has waited counts, the time it is held does not
+                job.aged_s += max(0.0, e.t - job.t_eligible)
+                job.t_eligible = 0.0
             state.tell(job, job.state, job.state, e.t, f"held ({e.by}) by uid {e.by_uid}")
             state.look_again(job, e.t)
 
@@ -321,8 +327,10 @@ def _job_released(state: State, e: ev.JobReleased) -> None:
         Reason.HELD_USER,
     ):
         job.reason, job.reason_text = Reason.NONE, ""
-    if job.spec.priority == 0:
+    if job.spec.priority is not None:  # a release gives the priority back to the plugin, as Slurm's does
         _copied(job).priority = None
+        if e.priority is not None:
+            job.priority = e.priority
     if job.is_waiting:
         if job.state is not JobState.PENDING:
             state.set_job_state(job, JobState.PENDING, e.t, f"released by uid {e.by_uid}")
@@ -535,12 +543,12 @@ def _reservation_changed(state: State, name: str, nodes: Iterable[str], t: float
         if (job := state.jobs[job_id]).is_waiting:
             state.look_again(job, t)
     state.dirty_reservations = True
+    state.calendar_version += 1
 
 
 def _let_over_run(state: State, r: ReservationRecord, t: float, over_run_s: int | None) -> None:
     """Its time is over: what runs in it is ended after ResvOverRun."""
     if over_run_s is None or r.has("FLEX"):
-    state.calendar_version += 1
         return
     for job_id in sorted(state.reservation_jobs.get(r.name, ())):
         job = state.jobs[job_id]

@@ -34,6 +34,7 @@ from helix.model.topology import Topology
 from helixctld.core.dependencies import Verdict, evaluate, ready_tasks
 from helixctld.core.gres_use import GresUse
 from helixctld.core.reservation_index import awaited, index_job, mark_nodes
+from helixctld.core.limits import LimitBook, OpenJobs, gate
 from helixctld.core.usage import Usage, UsagePolicy
 
 STORY_MAX = 64  #: entries kept per job
@@ -116,6 +117,8 @@ class State:
         self.accounts = Accounts()
         self.usage_policy = UsagePolicy()
         self.accounts_version = 0  # rises with each change of the two
+        self.limit_book = LimitBook(self.accounts)
+        self.open_jobs = OpenJobs()  # derived; kept while there are accounts
         self.usage_version = 0  # rises with each decay
         # derived
         self.schedulable: set[int] = set()
@@ -204,6 +207,11 @@ class State:
         """Take the configured accounts, associations and QOS, and how usage and limits are kept."""
         self.accounts, self.usage_policy = accounts, policy
         self.accounts_version += 1
+        self.limit_book = LimitBook(accounts)
+        self.open_jobs = OpenJobs()
+        if accounts.is_configured:
+            for job in self.jobs.values():
+                self.open_jobs.note(job.job_id, job)
 
     @property
     def default_partition(self) -> str:
@@ -370,6 +378,8 @@ class State:
                 return False, Reason.NONE, ""
             if job.spec.array_limit and job.tasks_active >= job.spec.array_limit:
                 return False, Reason.ARRAY_TASK_LIMIT, ""
+        if (kept := gate(self, job)) is not None:
+            return False, *kept
         return True, Reason.NONE, ""
 
     def wake_dependents(self, job: JobRecord, now: float) -> None:

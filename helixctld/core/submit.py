@@ -151,6 +151,8 @@ def check_request(state: State, spec: JobSpec, caller: Caller, owner: Caller, no
             raise Denied("a negative nice value needs an operator", code="NICE_DENIED")
         if spec.priority is not None and spec.priority != 0:
             raise Denied("setting a priority needs an operator", code="PRIORITY_DENIED")
+        if spec.site_factor:
+            raise Denied("a site factor needs an operator", code="PRIORITY_DENIED")
     if spec.t_deadline and spec.t_deadline <= now:
         raise UsageError("the deadline has passed", code="DEADLINE_PASSED")
     if spec.t_deadline and spec.t_begin and spec.t_begin >= spec.t_deadline:

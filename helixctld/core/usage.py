@@ -13,6 +13,7 @@ running jobs are charged up to now.  A reset is a decay with the factor 0.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
@@ -91,12 +92,21 @@ def gres_of(alloc: Allocation) -> dict[str, int]:
     return counts
 
 
+@lru_cache(maxsize=1024)
+def _costs(weights: str) -> dict[str, int]:
+    return parse_weights(weights)
+
+
 def billing_milli(alloc: Allocation, weights: str, flags: frozenset[str] = frozenset()) -> int:
     """Thousandths of billing units that an allocation costs a second; `weights` is TRESBillingWeights."""
+    return billing_of(tres_of(alloc), weights, flags)
+
+
+def billing_of(counts: dict[str, int], weights: str, flags: frozenset[str] = frozenset()) -> int:
+    """The same for counts of TRES."""
     if not weights:
-        return sum(alloc.cpus) * MILLI
-    costs = parse_weights(weights)
-    counts = tres_of(alloc)
+        return counts.get("cpu", 0) * MILLI
+    costs = _costs(weights)
     parts = {name: counts.get(name, 0) * nano for name, nano in costs.items()}
     gres = sum(cost for name, cost in parts.items() if name.startswith("gres/"))
     if "MAX_TRES_GRES" in flags:
@@ -168,6 +178,8 @@ def decay(state: State, e: ev.UsageDecayed) -> None:
     usage.t = e.t
     if e.reset or not usage.t_reset:
         usage.t_reset = e.t
+    if state.limit_book.counts_minutes:  # what running jobs may still use is less now
+        state.dirty_active.update(state.active)
     state.usage_version += 1
 
 

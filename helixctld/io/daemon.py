@@ -20,6 +20,7 @@ from helix.config.keys import SETTINGS
 from helix.config.model import Config
 from helix.errors import ConfigError, HelixError
 from helix.model import events as ev
+from helix.model.account import Accounts
 from helix.model.codec import msgpack_decoder
 from helix.sdnotify import notify
 from helix.wire.agent import AgentServer
@@ -30,6 +31,8 @@ from helix.wire.transport import ControllerEndpoint
 from helixctld.core import invariants, timers
 from helixctld.core.apply import apply
 from helixctld.core.state import Persistent, State
+from helixctld.core.usage import decay_event
+from helixctld.io.account_config import describe, load_accounts, usage_policy
 from helixctld.io.calendar import Calendar
 from helixctld.io.commit import Committer
 from helixctld.io.debug_flags import set_flags
@@ -154,6 +157,9 @@ class Controller:
         state.set_nodes(node_records(self.config))
         state.set_partitions(partition_records(self.config))
         take_shared(state, self.config)
+        accounts = load_accounts(self.config.assoc_file)
+        state.set_accounts(accounts, usage_policy(self.config))
+        log.info("accounts: %s", describe(accounts))
         state.rebuild(time.time())
         invariants.check(state)
         log.info(
@@ -294,7 +300,7 @@ class Controller:
 
     # ---- configuration -----------------------------------------------------------------------------------------
 
-    def apply_config(self, config: Config) -> list[str]:
+    def apply_config(self, config: Config, accounts: Accounts) -> list[str]:
         """Take the live part of a new configuration; gives warnings."""
         for key in SETTINGS:
             if key.attr and not key.reloadable and hasattr(config, key.attr):
@@ -306,12 +312,23 @@ class Controller:
             log.warning("%s", text)
         self.state.set_partitions(partition_records(config))
         take_shared(self.state, config)
+        self._set_accounts(accounts)
         self.people.operators, self.people.admins = frozenset(config.operators), frozenset(config.administrators)
         self.committer.snapshot_every = config.journal_snapshot_every
         self.links.set_config(config)
         self.planning.set_config(config)
         self._set_pacing()
         return warnings
+
+    def _set_accounts(self, accounts: Accounts) -> None:
+        """Take a new AssocFile: whether waiting jobs may start is another question now."""
+        now, state = time.time(), self.state
+        state.set_accounts(accounts, usage_policy(self.config))
+        for job in list(state.jobs.values()):
+            if job.is_waiting:
+                state.look_again(job, now)
+        if state.usage_policy.reset_period == "NOW" and state.usage.book:
+            self.committer.commit([decay_event(state, now, reset=True)])
 
     def _set_pacing(self) -> None:
         parameters = self.config.helixctld_parameters

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from helix.errors import Conflict, Denied, HelixError, LimitExceeded, NotFound, UsageError
 from helix.model import events as ev
 from helix.model.job import JobRecord, JobSpec
+from helix.model.partition import PartitionRecord
 from helix.wire import methods as m
 from helixctld.core import requests, update
 from helixctld.core.caller import Caller, may_touch, require_owner
 from helixctld.core.effects import Action
+from helixctld.core.enrol import require_qos, settle_account
+from helixctld.core.limits import require_submit
 from helixctld.core.select_jobs import Target, parse_job_id, resolve, select
 from helixctld.core.state import TOKEN_LIFE_S
 from helixctld.core.submit import check_request, check_script, require_accounts
@@ -60,13 +65,19 @@ class JobHandlers:
         spec.rlimits = self._propagated(spec.rlimits)
         blobs = self._blobs(args, call.caller)
         partitions = check_request(ctl.state, spec, call.caller, owner, call.t)
+        assoc = settle_account(ctl.state, spec, owner.user, partitions)
         for partition in partitions:
             require_accounts(partition, spec.account)
+            require_qos(partition, spec.qos)
         self._limits(spec)
         group = ctl.people.group_name(owner.gid)
         ctl.planning.require_possible(spec, [p.name for p in partitions], Who(owner.user, owner.uid, group))
+        record = JobRecord(
+            job_id=0, uid=owner.uid, gid=owner.gid, user=owner.user, group=group, spec=spec, assoc=assoc
+        )
+        record.partition = partitions[0].name
+        require_submit(ctl.state, record)
         if args.test_only:
-            record = JobRecord(job_id=0, uid=owner.uid, gid=owner.gid, user=owner.user, group=group, spec=spec)
             call.reply({"test": True, **ctl.planning.test_only(record, call.t)})
             return
         ctl.committer.require_room()
@@ -85,6 +96,7 @@ class JobHandlers:
                 group=group,
                 spec=spec,
                 priority=self._priority(job_id, spec),
+                assoc=assoc,
             )
         )
         reply = {"job_id": job_id, "warnings": []}
@@ -210,7 +222,8 @@ class JobHandlers:
             jobs = [j for j in jobs if not (alone and j.is_array and not j.pending)]
         else:
             jobs = list(select(self.ctl.state, m.JobFilter(states=["all"])))[:IDS_MAX]
-        call.reply({"jobs": [job_dict(j, call.t) for j in jobs]})
+        lookup = self.ctl.planning.cycle.expectation
+        call.reply({"jobs": [job_dict(j, call.t, lookup) for j in jobs]})
 
     def script(self, call: Call, args: m.JobIdsArgs) -> None:
         """Batch scripts, for their owners."""
@@ -288,16 +301,38 @@ class JobHandlers:
                 names = event.spec.partitions or [self.ctl.state.default_partition]
                 partitions = [self.ctl.state.partitions[n] for n in names if n in self.ctl.state.partitions]
                 self.ctl.planning.require_possible(event.spec, [p.name for p in partitions], who_of(job))
-                if event.priority is None and event.spec.nice != job.spec.nice and job.spec.priority is None:
+                self._settle_again(job, event, partitions)
+                moved = event.spec.nice != job.spec.nice and not self.ctl.planning.recalculates
+                if event.priority is None and moved and job.spec.priority is None:
                     event.priority = self._priority(job.job_id, event.spec)
+
+    def _settle_again(self, job: JobRecord, event: ev.JobUpdated, partitions: list[PartitionRecord]) -> None:
+        """Another account, QOS or partition may mean another association, and may be refused."""
+        spec, old = event.spec, job.spec
+        if (spec.account, spec.qos, spec.partitions) == (old.account, old.qos, old.partitions):
+            return
+        assoc = settle_account(self.ctl.state, spec, job.user, partitions)
+        event.assoc = assoc if assoc != job.assoc else None
+        for partition in partitions:
+            require_accounts(partition, spec.account)
+            require_qos(partition, spec.qos)
 
     def hold(self, call: Call, args: m.HoldArgs) -> None:
         """Hold jobs."""
         self._on_ids(call, args.ids, lambda t: requests.hold(t, call.caller, args.user, call.t))
 
     def release(self, call: Call, args: m.JobIdsArgs) -> None:
-        """Release held jobs."""
-        self._on_ids(call, args.ids, lambda t: requests.release(t, call.caller, call.t))
+        """Release held jobs.  A priority that had been set is the plugin's again."""
+
+        def one(target: Target) -> requests.Change:
+            change = requests.release(target, call.caller, call.t)
+            for event in change.events:
+                if isinstance(event, ev.JobReleased) and target.job.spec.priority is not None:
+                    spec = replace(target.job.spec, priority=None)
+                    event.priority = self.ctl.planning.initial_priority(target.job.job_id, spec)
+            return change
+
+        self._on_ids(call, args.ids, one)
 
     def requeue(self, call: Call, args: m.RequeueArgs) -> None:
         """Put jobs back."""

@@ -17,8 +17,8 @@ from helixctld.core.effects import TerminateJob
 from helixctld.core.licences import licence_rows
 from helixctld.core.nearest import did_you_mean
 from helixctld.core.views import node_rows, partition_rows
-from helixctld.io.debug_flags import FLAGS, known_flag
 from helixctld.io.account_config import describe, load_accounts
+from helixctld.io.debug_flags import FLAGS, known_flag
 from helixctld.io.service import Call, Handler
 
 if TYPE_CHECKING:

@@ -186,6 +186,7 @@ class Columns:
                 self.pools.drop_running(job_id)
                 self.spans.drop(job_id, early=job is None or ended_early(job))
         state.dirty_active.clear()
+        self.pools.refresh(state)
 
     def _take_job(self, state: State, job_id: int) -> None:
         job = state.jobs.get(job_id)

@@ -28,8 +28,8 @@ from helixctld.core.state import State
 from helixctld.schedule.columns import Columns
 from helixctld.schedule.kept import KeptReservations
 from helixctld.schedule.outlook import Expectation, Outlook
-from helixctld.schedule.priorities import PriorityColumns
 from helixctld.schedule.pace import Pace
+from helixctld.schedule.priorities import PriorityColumns
 from helixctld.schedule.sources import Sources
 from helixctld.schedule.verify import AcceptedStart, verify
 

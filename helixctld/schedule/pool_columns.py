@@ -15,7 +15,7 @@ from helix.model.job_state import Reason
 from helix_native.ahead_arrays import PoolArrays
 from helix_native.arrays import Int32, Int64
 from helixctld.core.state import State
-from helixctld.schedule.sources import PoolKey, PoolSource, Sources
+from helixctld.schedule.sources import MovingPoolSource, PoolKey, PoolSource, Sources
 
 Amounts = tuple[tuple[int, int], ...]  #: (pool, amount), ascending
 _SPARE = 4096  #: places of lists nobody uses any more that are kept before all lists are made anew
@@ -107,7 +107,7 @@ class PoolColumns:
 
     def refresh(self, state: State) -> None:
         """Ask anew for totals that move by themselves (minutes that are left)."""
-        sources = {source.name: source for source in self.sources.pools if hasattr(source, "is_moving")}
+        sources = {source.name: source for source in self.sources.pools if isinstance(source, MovingPoolSource)}
         for pool, key in enumerate(self.keys) if sources else ():
             source = sources.get(key[0])
             if source is not None and source.is_moving(key):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from helix.model.job import Allocation, JobRecord
 from helix.model.job_state import Reason
@@ -44,6 +44,14 @@ class PoolSource(Protocol):
 
     def words(self, state: State, key: PoolKey) -> tuple[Reason, str]:
         """The reason of a job that this pool keeps waiting, and a line for people."""
+
+
+@runtime_checkable
+class MovingPoolSource(PoolSource, Protocol):
+    """A source some of whose totals change by themselves; they are asked for before each pass and each commit."""
+
+    def is_moving(self, key: PoolKey) -> bool:
+        """True for such a pool."""
 
 
 class GresSource(Protocol):

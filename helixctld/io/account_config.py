@@ -1,0 +1,59 @@
+"""What the configuration says about accounts, usage, limits and priorities, as the core's values."""
+
+from __future__ import annotations
+
+from helix.config.assoc_load import load_accounts
+from helix.config.model import Config
+from helix.config.tres import NANO, parse_weights
+from helix.model.account import Accounts
+from helix.sched.priority import PriorityOptions
+from helixctld.core.usage import UsagePolicy
+
+__all__ = ["describe", "load_accounts", "priority_options", "usage_policy"]
+
+
+def usage_policy(config: Config) -> UsagePolicy:
+    """AccountingStorageEnforce and the keys of usage; what a word implies is added."""
+    words = set(config.accounting_storage_enforce)
+    if "all" in words:
+        words |= {"associations", "limits", "qos", "safe"}
+    if "safe" in words:
+        words.add("limits")
+    if words & {"limits", "qos", "wckeys"}:
+        words.add("associations")
+    if "none" in words:
+        words.clear()
+    return UsagePolicy(
+        enforce=frozenset(words & {"associations", "limits", "qos", "safe"}),
+        half_life_s=config.priority_decay_half_life_s,
+        calc_period_s=config.priority_calc_period_s,
+        reset_period=config.priority_usage_reset_period,
+        flags=frozenset(config.priority_flags),
+        dampening=config.fair_share_dampening_factor,
+    )
+
+
+def priority_options(config: Config) -> PriorityOptions:
+    """Weights and flags of priority/multifactor."""
+    weights = parse_weights(config.priority_weight_tres)
+    return PriorityOptions(
+        weight_age=config.priority_weight_age,
+        weight_assoc=config.priority_weight_assoc,
+        weight_fairshare=config.priority_weight_fairshare,
+        weight_jobsize=config.priority_weight_job_size,
+        weight_partition=config.priority_weight_partition,
+        weight_qos=config.priority_weight_qos,
+        weight_tres=tuple((name, nano // NANO) for name, nano in weights.items()),
+        max_age_s=config.priority_max_age_s,
+        favor_small=config.priority_favor_small,
+        calc_period_s=config.priority_calc_period_s,
+        flags=frozenset(config.priority_flags),
+    )
+
+
+def describe(accounts: Accounts) -> str:
+    """How many there are, for logs and hctl reconfigure."""
+    if not accounts.is_configured:
+        return "no accounts"
+    users = sum(1 for a in accounts if a.user)
+    return f"{len(accounts) - users} accounts, {users} users of them, {len(accounts.qos)} QOS"
