@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from helix.sched.features import meets, parse_constraint
 from helix_plugins.sched.backfill import Backfill
+from helix_plugins.sched.fifo import Fifo
 
 NAMES = "abc"
 names = st.sampled_from(["a", "b", "c", "!a", "(a|b)", "(b&c)"])
@@ -38,12 +39,16 @@ def is_served(constraint: str, nodes: tuple[frozenset[str], ...]) -> bool:
 
 
 @settings(max_examples=150, deadline=None)
-@given(clusters, constraints, st.integers(1, 3), st.booleans())
+@given(clusters, constraints, st.integers(1, 3), st.booleans(), st.sampled_from([Backfill, Fifo]))
 def test_a_job_starts_where_it_can_and_only_there(
-    cluster: list[tuple[frozenset[str], bool]], constraint: str, count: int, tasks: bool
+    cluster: list[tuple[frozenset[str], bool]],
+    constraint: str,
+    count: int,
+    tasks: bool,
+    planner: type[Backfill] | type[Fifo],
 ) -> None:
     records = [node(f"n{i + 1}", 1, features=sorted(features)) for i, (features, _) in enumerate(cluster)]
-    world = World(records, planner=Backfill())
+    world = World(records, planner=planner())
     for i, (_, busy) in enumerate(cluster):
         if busy:
             world.submit(nodelist=f"n{i + 1}")
