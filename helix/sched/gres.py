@@ -78,7 +78,7 @@ def _needs(
     if per_socket:
         if not sockets:
             raise _unserved(
-                "--gpus-per-socket", "needs to know how many sockets of a node it uses", "--sockets-per-node"
+                "--gpus-per-socket", "needs to know the sockets of a node", "--sockets-per-node"
             )
         _add(units, units_of(parse_gpus(per_socket)), sockets)
     if gpus:

@@ -59,7 +59,7 @@ class Request:
     switch_wait_s: int = 0  # after so long in the queue any number will do, 0 = never
     sockets_min: int = 0  # least sockets, cores in a socket, threads of a core that a node has
     cores_min: int = 0
-    threads_min: int = 0
+    threads_min: int = 0  # and so many threads of each core are used, 0 = all: see `cpus_with_threads`
     rank: str = ""  # expression that orders nodes: more of it is preferred
     spare: tuple[Term, ...] = ()  # of a chain's part: nodes that meet few of these are preferred
     reservation: str = ""  # whose rows it may use
@@ -75,6 +75,12 @@ class Request:
     def chains(self) -> tuple[tuple[Request, ...], ...]:
         """The ways to serve it, best first; each a chain of parts that start together on different nodes."""
         return self.alternatives or ((self,),)
+
+    def cpus_with_threads(self, width: int) -> int:
+        """CPUs that a task takes on nodes with `width` CPUs in a core, when only some threads of a core are used."""
+        if not 0 < self.threads_min < width:
+            return self.cpus_per_task
+        return min(-(-self.cpus_per_task // self.threads_min) * width, COUNT_MAX)
 
     @property
     def cpus_total(self) -> int:

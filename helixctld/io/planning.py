@@ -76,7 +76,7 @@ class Planning:
             sources=sources_of(state),
         )
         self.feasibility = Feasibility(self.cycle.columns)
-        self.room = MakingRoom(state, committer, self.cycle, config)
+        self.room = MakingRoom(loop, state, committer, self.cycle, config, clock)
         self.priority = load_plugin("priority", config.priority_type, config.plugin_dir)
         if isinstance(self.priority, PriorityRecalculator):
             self.cycle.priorities = PriorityColumns(self.priority, priority_options(config))
@@ -91,7 +91,6 @@ class Planning:
         self._ahead_pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
         self._timer: asyncio.TimerHandle | None = None
         self._ahead_timer: asyncio.TimerHandle | None = None
-        self._room_timer: asyncio.TimerHandle | None = None
         self._stopped = False
 
     def warm_up(self, cache_dir: str) -> None:
@@ -256,14 +255,8 @@ class Planning:
                 log.warning("%d starts wait: %s", len(accepted), exc.msg)
                 self._state.dirty_jobs.update(start.job_id for start in accepted)
         self._show(reasons)
-        self.room.after_pass(now, self._wake_at)
+        self.room.after_pass(now, self.wake)
         self.poke()
-
-    def _wake_at(self, t: float) -> None:
-        """Plan again at `t`, epoch seconds: somebody may make room then."""
-        if self._room_timer is not None:
-            self._room_timer.cancel()
-        self._room_timer = self._loop.call_later(max(0.01, t - self._clock()), self.wake)
 
     def _show(self, reasons: list[NewReason]) -> None:
         """Reasons are derived, not journaled: the next pass finds them again."""
@@ -289,7 +282,6 @@ class Planning:
             self._timer.cancel()
         if self._ahead_timer is not None:
             self._ahead_timer.cancel()
-        if self._room_timer is not None:
-            self._room_timer.cancel()
+        self.room.stop()
         self._ahead_pool.shutdown(wait=False, cancel_futures=True)
         self._pool.shutdown(wait=False, cancel_futures=True)

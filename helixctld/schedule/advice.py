@@ -11,16 +11,17 @@ from typing import Any
 
 import numpy as np
 
+from helix.gres import own_units
 from helix.model.job import JobRecord
 from helix.model.partition import PartitionRecord
 from helix.sched.explain import format_mib, plural
 from helix.sched.features import EVERY
 from helix.sched.request import Request, partition_limit
-from helix_native.arrays import BAD, REQUIRED_DOWN, UNAVAILABLE, ShapeArrays, TableArrays, pack_bits, unpack_bits
-from helix_native.reference import Pass
+from helix_native.arrays import BAD, REQUIRED_DOWN, UNAVAILABLE, Int64, ShapeArrays, TableArrays, pack_bits, unpack_bits
 from helixctld.core.state import State
 from helixctld.schedule.admission import who_of
 from helixctld.schedule.columns import Columns
+from helixctld.schedule.looking import Looking, look_at, wanted_gres
 
 ADVICE_MAX = 4
 PARTITIONS_MAX = 16  #: other partitions tried
@@ -39,12 +40,14 @@ class Trial:
         self.request = request
         self.row = row
         shapes, self.tables = columns.shapes.freeze()
+        self.gres = wanted_gres(columns)[row : row + 1]
         self.shape = ShapeArrays._make(column[row : row + 1] for column in shapes)
 
-    def fits(self, tables: TableArrays | None = None, **changes: Any) -> bool:
-        """True if the request with these columns changed would find nodes now."""
+    def fits(self, tables: TableArrays | None = None, gres: Int64 | None = None, **changes: Any) -> bool:
+        """True if the request with these columns changed would find nodes now.  `gres`: units by kind.  [1, G]"""
         copies = {name: np.array([value], getattr(self.shape, name).dtype) for name, value in changes.items()}
-        work = Pass(self.columns.nodes.freeze(), self.shape._replace(**copies), tables or self.tables)
+        gres = self.gres if gres is None else gres
+        work = Looking(self.columns, self.shape._replace(**copies), tables or self.tables, gres)
         return work.select(0, work.fit_now(0, kept=False), work.usable(0, work.cpus, full=False)) is not None
 
     def largest(self, low: int, high: int, fits: Callable[[int], bool]) -> int:
@@ -95,10 +98,9 @@ class Trial:
                 request = self.columns.shapes.requests[row]
                 if request is None or partition_limit(spec, request, other)[1]:
                     continue
-                shapes, tables = self.columns.shapes.freeze()
                 if self.columns.jobs_ahead(self.state, 0, other.name):
                     continue
-                work = Pass(self.columns.nodes.freeze(), shapes, tables)
+                work = look_at(self.columns)
                 usable = work.usable(row, work.cpus, full=False)
                 if work.select(row, work.fit_now(row, kept=False), usable) is not None:
                     found.append(f"with --partition={other.name} it would start now")
@@ -110,7 +112,7 @@ class Trial:
 def advise(trial: Trial, code: int) -> list[str]:
     """At most ADVICE_MAX changes, each of which alone would do."""
     found: list[str] = []
-    for attempt in (_partition, _memory, _cpus, _nodes, _whole, _placement):
+    for attempt in (_partition, _memory, _cpus, _gres, _nodes, _whole, _placement):
         found.extend(attempt(trial))
         if len(found) >= ADVICE_MAX:
             break
@@ -177,6 +179,32 @@ def _whole(trial: Trial) -> list[str]:
     if trial.request.contiguous and trial.fits(contiguous=False):
         found.append("without --contiguous it would fit now")
     return found
+
+
+def _gres(trial: Trial) -> list[str]:
+    """Fewer devices, where --gres or --gpus-per-node names one kind."""
+    spec, own = trial.job.spec, own_units(dict(trial.request.gres))
+    kinds = trial.columns.sources.gres.kinds
+    other = spec.gpus or spec.gpus_per_task or spec.gpus_per_socket
+    if len(own) != 1 or other or bool(spec.gres) == bool(spec.gpus_per_node):
+        return []
+    (kind, wanted), *_ = own.items()
+
+    def with_units(count: int) -> Int64:
+        fewer = trial.gres.copy()
+        for column in (kinds.index(kind), kinds.index(kind.partition(":")[0])):
+            fewer[0, column] = count
+        return fewer
+
+    if kind not in kinds:
+        return []
+    count = trial.largest(1, wanted - 1, lambda units: trial.fits(gres=with_units(units)))
+    if count:
+        shown = f"--gres={kind}:{count}" if spec.gres else f"--gpus-per-node={f'{kind}:{count}'.removeprefix('gpu:')}"
+        return [f"with {shown} it would fit now"]
+    if trial.fits(gres=with_units(0)):
+        return [f"without {'--gres' if spec.gres else '--gpus-per-node'} it would fit now"]
+    return []
 
 
 def _placement(trial: Trial) -> list[str]:

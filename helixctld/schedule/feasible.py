@@ -20,11 +20,11 @@ from helix.sched.explain import format_mib, plural
 from helix.sched.request import Request, partition_limit, shape_key
 from helix.sched.snapshot import REASONS
 from helix_native.arrays import Flags, Int64
-from helix_native.reference import Pass
 from helixctld.core.state import State
 from helixctld.schedule.admission import NOBODY, Who, who_of
 from helixctld.schedule.clauses import Words, blame_condition, blame_constraint
 from helixctld.schedule.columns import Columns
+from helixctld.schedule.looking import look_at
 from helixctld.schedule.nearest import Nearest, members_of, nearest_node
 from helixctld.schedule.ways import is_able
 
@@ -105,8 +105,7 @@ class Feasibility:
                 return NotFound(f"no node '{name}'", code="NODE_UNKNOWN", hint="see hinfo -N for the nodes there are")
         row = columns.shapes.row_of(state, spec, excluded, partition.name, who)
         try:
-            shapes, tables = columns.shapes.freeze()
-            work = Pass(columns.nodes.freeze(), shapes, tables)
+            work = look_at(columns)
             if any(is_able(work, columns.shapes.parts(head), down=True) for head in columns.shapes.heads(row)):
                 return None
             fit = work.fit_empty(row, down=True)
@@ -182,8 +181,7 @@ class Feasibility:
             return {**answer, "reason": str(reason), "msg": f"partition {partition.name} is {partition.state}"}
         row = columns.shapes.row_of(state, record.spec, record.excluded_nodes, partition.name, who_of(record))
         try:
-            shapes, tables = columns.shapes.freeze()
-            work = Pass(columns.nodes.freeze(), shapes, tables)
+            work = look_at(columns)
             cpus = work.usable(row, work.cpus, full=False)
             chosen = work.select(row, work.fit_now(row, kept=False), cpus)
             if chosen is None:

@@ -50,10 +50,9 @@ class LicencePools:
         return max(0, state.licences.get(key[1], 0) - licences_reserved(state).get(key[1], 0))
 
     def words(self, state: State, key: PoolKey) -> tuple[Reason, str]:
-        """Licenses, and how it stands with the licence."""
-        used = sum(count for job_id in state.active for k, count in self.wants(state, state.jobs[job_id]) if k == key)
+        """Licenses, and which; how many are in use may be another number by the time it is read."""
         where = f" of reservation {key[2]}" if len(key) > 2 else ""
-        return Reason.LICENSES, f"licence {key[1]}{where}: {used} of {self.total(state, key)} in use"
+        return Reason.LICENSES, f"too few licences {key[1]}{where} are free, of {self.total(state, key)}"
 
     def _key(self, state: State, licence: str, inside: str) -> PoolKey:
         for name in inside.split(",") if inside else ():

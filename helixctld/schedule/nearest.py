@@ -15,6 +15,7 @@ from helix.sched.request import Request
 from helix_native.arrays import Flags, Int64, unpack_bits
 from helix_native.reference import Pass
 from helixctld.schedule.columns import Columns
+from helixctld.schedule.looking import Looking, lacking_gres
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ def members_of(columns: Columns, part: int) -> Flags:
 
 
 def nearest_node(
-    columns: Columns, work: Pass, row: int, request: Request, cpus: Int64, mem: Int64, among: Flags
+    columns: Columns, work: Looking, row: int, request: Request, cpus: Int64, mem: Int64, among: Flags
 ) -> Nearest | None:
     """The node of `among` with the least to miss for its share, given these CPUs and this memory."""
     candidates = np.flatnonzero(among)
@@ -44,6 +45,10 @@ def nearest_node(
     missing = np.maximum(0, need_cpus - have_cpus) / np.maximum(1, need_cpus)
     missing = missing + np.maximum(0, need_mem - have_mem) / np.maximum(1, need_mem)
     missing = missing + np.maximum(0, request.tmp_mib - work.nodes.tmp[candidates]) / max(1, request.tmp_mib)
+    have_gres = work.gres_have if mem is work.nodes.mem else work.gres_free
+    if work.gres.shape[1]:
+        short = np.maximum(0, work.gres[row] - have_gres[candidates]) / np.maximum(1, work.gres[row])
+        missing = missing + short.sum(axis=1)
     if request.constraint != EVERY:
         missing = missing + ~columns.nodes.meeting(request.constraint)[candidates]
     if request.require:
@@ -60,6 +65,7 @@ def nearest_node(
         lacks.append(f"has {format_mib(int(have_mem[place]))} of {format_mib(int(need_mem[place]))} memory")
     if work.nodes.tmp[i] < request.tmp_mib:
         lacks.append(f"has {format_mib(int(work.nodes.tmp[i]))} of {format_mib(request.tmp_mib)} temporary disk")
+    lacks.extend(lacking_gres(columns, work, row, request, i, have_gres))
     if words := missing_words(columns.nodes.records[i].features, request.constraint):
         lacks.append(words)
     lacks.extend(f"fails '{clause.text}'" for clause in failing_clauses(columns, request, i))

@@ -31,6 +31,7 @@ from helix_native.arrays import (
     TableArrays,
     empty_shapes,
     pack_bits,
+    unpack_bits,
 )
 from helixctld.core.state import State
 from helixctld.schedule.admission import NOBODY, Admission, Who
@@ -292,6 +293,10 @@ class ShapeColumns:
         work.contiguous[row], work.least[row] = request.contiguous, request.least_loaded
         work.tasks[row], work.task_lo[row], work.task_hi[row] = request.tasks, request.task_lo, request.task_hi
         work.cpt[row], work.cpus_min[row] = request.cpus_per_task, request.cpus_min
+        if request.threads_min:  # in a mixed partition the widest core decides: never too few CPUs
+            members = unpack_bits(self._elig[elig], self.rows.count)
+            widths = self.nodes.freeze().width[self.rows.hosts][members]
+            work.cpt[row] = request.cpus_with_threads(int(widths.max(initial=1)))
         work.mem_node[row], work.mem_cpu[row], work.mem_all[row] = (
             request.mem_node_mib,
             request.mem_cpu_mib,

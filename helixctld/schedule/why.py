@@ -20,12 +20,12 @@ from helix.sched.features import format_term
 from helix.sched.request import Request, partition_limit
 from helix.sched.snapshot import REASONS
 from helix_native.arrays import BAD, FAIL_INELIGIBLE, FAIL_SMALL, Flags, unpack_bits
-from helix_native.reference import Pass
 from helixctld.core.dependencies import unmet
 from helixctld.core.state import State
 from helixctld.schedule.admission import who_of
 from helixctld.schedule.advice import Trial, advise
 from helixctld.schedule.columns import Columns
+from helixctld.schedule.looking import Looking, gres_masks, look_at
 from helixctld.schedule.nearest import members_of, nearest_node
 
 EDGES_SHOWN = 5  #: dependencies that are named
@@ -180,8 +180,7 @@ def _resources(
     ahead: int,
 ) -> dict[str, Any]:
     """The answer where only resources and the queue matter."""
-    shapes, tables = columns.shapes.freeze()
-    work = Pass(columns.nodes.freeze(), shapes, tables)
+    work = look_at(columns)
     usable = work.usable(row, work.cpus, full=False)
     fit = work.fit_now(row, kept=False)
     chosen = work.select(row, fit, usable)
@@ -211,7 +210,7 @@ def _resources(
     return {**look, "reason": str(reason), "text": text, "advice": advise(trial, code)}
 
 
-def _counts(columns: Columns, work: Pass, row: int, request: Request) -> list[dict[str, Any]]:
+def _counts(columns: Columns, work: Looking, row: int, request: Request) -> list[dict[str, Any]]:
     """Per cause: nodes it holds for, nodes that nothing else holds back, and examples."""
     masks = work.failure_masks(row)
     named: list[tuple[str, str, Flags]] = []
@@ -228,6 +227,9 @@ def _counts(columns: Columns, work: Pass, row: int, request: Request) -> list[di
             named.extend(_too_small(work, row, request, mask))
         else:
             named.append((word, text, mask))
+    named.extend(
+        gres_masks(columns, work, row, request, unpack_bits(work.tables.part[work.shapes.part[row]], work.size))
+    )
     if request.must:
         wanted = np.zeros(work.size, np.bool_)
         shapes = work.shapes
@@ -264,7 +266,7 @@ def _conditions(columns: Columns, row: int, request: Request) -> list[tuple[tupl
     return found
 
 
-def _too_small(work: Pass, row: int, request: Request, mask: Flags) -> list[tuple[str, str, Flags]]:
+def _too_small(work: Looking, row: int, request: Request, mask: Flags) -> list[tuple[str, str, Flags]]:
     cpus = work.usable(row, work.nodes.cpus.astype(np.int64), full=True)
     need = work.cost(row, request.task_lo)
     memory = np.maximum(need * request.mem_cpu_mib, max(request.mem_node_mib, request.mem_floor_mib))
