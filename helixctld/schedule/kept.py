@@ -54,6 +54,13 @@ class KeptReservations:
         self._start = steady(start, generation, self._start, self._generation, step_s)
         self._generation = generation
 
+    def next_due(self, now: float) -> float:
+        """When the first reservation after `now` comes due, epoch seconds; inf if there is none."""
+        if self._later is None:
+            return float("inf")
+        after = self._later.t_start[self._later.t_start > now - self._t]
+        return self._t + float(after.min()) if len(after) else float("inf")
+
     def freeze(self, now: float, places: Places, queue: QueueColumns, step_s: int) -> KeptArrays | None:
         """By slot, with times from `now` on, in whole steps; None if there are none."""
         later = self._later
