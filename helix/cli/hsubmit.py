@@ -232,9 +232,12 @@ def _require_text(spec: dict[str, Any]) -> None:
 
 def _test_only(invocation: app.Invocation, reply: dict[str, Any]) -> int:
     """What `--test-only` learned, on stderr as sbatch has it."""
-    if reply.get("now"):
+    if reply.get("t_start"):
+        from helix.cli.moments import stamp
+
         invocation.note(
-            f"the job would start now, {reply.get('cpus', 0)} CPUs on {reply.get('nodes', '')} "
+            f"Job {reply.get('job_id', 0)} to start at {stamp(float(int(reply['t_start'])))} "
+            f"using {reply.get('cpus', 0)} processors on nodes {reply.get('nodes', '')} "
             f"in partition {reply.get('partition', '')}"
         )
         return 0

@@ -48,3 +48,25 @@ def format_mib(mib: int) -> str:
         if mib >= factor:
             return f"{mib / factor:.4g}{letter}"
     return f"{mib}M"
+
+
+def duration_words(seconds: float) -> str:
+    """`40 s`, `12 min`, `3 h 20 min`, `2 days 4 h`: two units at most, rounded up to the smaller."""
+    whole = -int(-seconds // 1)
+    if whole < 120:
+        return f"{whole} s"
+    minutes = -(-whole // 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        hours, rest = divmod(minutes, 60)
+        return f"{hours} h {rest} min" if rest else f"{hours} h"
+    days, hours = divmod(-(-minutes // 60), 24)
+    return f"{plural(days, 'day')} {hours} h" if hours else plural(days, "day")
+
+
+def limit_option(seconds: int) -> str:
+    """A time limit as `--time` takes it: `02:00:00`, `1-00:00:00`."""
+    days, rest = divmod(seconds, 86400)
+    text = f"{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
+    return f"{days}-{text}" if days else text

@@ -48,6 +48,7 @@ def sched_options(config: Config) -> SchedOptions:
         max_mem_per_cpu_mib=config.max_mem_per_cpu_mib,
         max_mem_per_node_mib=config.max_mem_per_node_mib,
         enforce_part_limits=config.enforce_part_limits,
+        resv_over_run_s=None if config.resv_over_run_min is None else 60 * config.resv_over_run_min,
         has_topology=config.topology_plugin != "topology/flat",
         keep_near=config.topology_plugin != "topology/flat" and "TopoOptional" not in config.topology_param,
     )
@@ -75,7 +76,7 @@ class Planning:
             time.perf_counter,
             sources=sources_of(state),
         )
-        self.feasibility = Feasibility(self.cycle.columns)
+        self.feasibility = Feasibility(self.cycle.columns, self.cycle.outlook)
         self.room = MakingRoom(loop, state, committer, self.cycle, config, clock)
         self.priority = load_plugin("priority", config.priority_type, config.plugin_dir)
         if isinstance(self.priority, PriorityRecalculator):
@@ -140,7 +141,8 @@ class Planning:
         self.feasibility.check_possible(self._state, spec, partitions, who=who)
 
     def test_only(self, record: JobRecord, now: float) -> dict[str, Any]:
-        """Would it start now, and where."""
+        """When it would start, and where."""
+        record.priority = self.initial_priority(self._state.next_job_id, record.spec)
         return self.feasibility.test_only(self._state, record, now)
 
     def why(self, job: JobRecord) -> dict[str, Any]:

@@ -11,21 +11,22 @@ from typing import Any
 import numpy as np
 
 from helix.errors import HelixError, LimitExceeded, Never, NotFound
-from helix.hostlist import format_hostlist
 from helix.model.job import JobRecord, JobSpec
 from helix.model.job_state import Reason
 from helix.model.partition import PartitionRecord
 from helix.quoting import one_line
-from helix.sched.explain import format_mib, plural
-from helix.sched.request import Request, partition_limit, shape_key
+from helix.sched.explain import duration_words, format_mib, plural
+from helix.sched.request import Request, partition_limit, shape_key, time_limit_s
 from helix.sched.snapshot import REASONS
 from helix_native.arrays import Flags, Int64
 from helixctld.core.state import State
 from helixctld.schedule.admission import NOBODY, Who, who_of
 from helixctld.schedule.clauses import Words, blame_condition, blame_constraint
 from helixctld.schedule.columns import Columns
+from helixctld.schedule.forecast import Forecast
 from helixctld.schedule.looking import look_at
 from helixctld.schedule.nearest import Nearest, members_of, nearest_node
+from helixctld.schedule.outlook import Outlook
 from helixctld.schedule.ways import is_able
 
 VERDICTS_MAX = 4096  #: remembered verdicts; all are forgotten when there are more
@@ -34,8 +35,10 @@ VERDICTS_MAX = 4096  #: remembered verdicts; all are forgotten when there are mo
 class Feasibility:
     """Answers from the columns of a cycle (or its own, made with `Columns.peek`)."""
 
-    def __init__(self, columns: Columns) -> None:
+    def __init__(self, columns: Columns, outlook: Outlook | None = None) -> None:
+        """`outlook`: what the last full pass foresees, for `test_only`."""
         self.columns = columns
+        self.outlook = outlook or Outlook()
         self._version: tuple[int, int] = (-1, -1)
         self._verdicts: dict[object, HelixError | None] = {}
 
@@ -152,16 +155,10 @@ class Feasibility:
         columns = self.columns
         columns.update_cluster(state)
         names = record.spec.partitions or [state.default_partition]
-        best: dict[str, Any] | None = None
-        for name in names:
-            answer = self._test(state, record, state.partitions[name])
-            if answer["now"]:
-                return answer
-            best = best or answer
-        assert best is not None
-        return best
+        answers = [self._test(state, record, state.partitions[name], now) for name in names]
+        return min(answers, key=lambda answer: answer["t_start"] or float("inf"))
 
-    def _test(self, state: State, record: JobRecord, partition: PartitionRecord) -> dict[str, Any]:
+    def _test(self, state: State, record: JobRecord, partition: PartitionRecord, now: float) -> dict[str, Any]:
         columns = self.columns
         request = columns.shapes.make_request(record.spec, partition, columns.shapes.options)
         answer: dict[str, Any] = {
@@ -170,6 +167,8 @@ class Feasibility:
             "cpus": request.cpus_total,
             "partition": partition.name,
             "now": False,
+            "t_start": 0.0,
+            "job_id": state.next_job_id,
             "reason": "",
             "msg": "",
         }
@@ -181,19 +180,25 @@ class Feasibility:
             return {**answer, "reason": str(reason), "msg": f"partition {partition.name} is {partition.state}"}
         row = columns.shapes.row_of(state, record.spec, record.excluded_nodes, partition.name, who_of(record))
         try:
-            work = look_at(columns)
-            cpus = work.usable(row, work.cpus, full=False)
-            chosen = work.select(row, work.fit_now(row, kept=False), cpus)
-            if chosen is None:
-                return {**answer, "reason": str(REASONS[work.classify(row)]), "msg": "the resources are not free now"}
-            given, _ = work.take(row, chosen)
-            answer["nodes"] = format_hostlist(columns.nodes.names[i] for i in chosen[0].tolist())
-            answer["cpus"] = int(given.sum())
             ahead = columns.jobs_ahead(state, record.job_id, partition.name)
-            if ahead:
+            limit_s = time_limit_s(record.spec, partition)
+            forecast = Forecast(state, columns, self.outlook, columns.shapes.options, record, now)
+            found = forecast.start(row, limit_s, now_only=True)
+            if ahead and self.outlook.later is None:  # the planner does not look ahead: nobody overtakes
                 words = f"{plural(ahead, 'job')} in partition {partition.name} wait before it"
+                answer["nodes"] = "" if found is None else found.where
                 return {**answer, "reason": str(Reason.PRIORITY), "msg": words}
-            return {**answer, "now": True, "msg": f"would start now on {answer['nodes']}"}
+            found = found or forecast.start(row, limit_s, all_ahead=True)
+            if found is None:
+                work = look_at(columns)
+                window = duration_words(columns.shapes.options.bf_window_s)
+                words = f"no start is in sight within {window}"
+                return {**answer, "reason": str(REASONS[work.classify(row)]), "msg": words}
+            answer.update(nodes=found.where, cpus=found.cpus, t_start=now + found.wait_s, now=found.wait_s == 0)
+            if not found.wait_s:
+                return {**answer, "msg": f"would start now on {found.where}"}
+            reason = Reason.PRIORITY if ahead else Reason.RESOURCES
+            return {**answer, "reason": str(reason), "msg": f"would start in {duration_words(found.wait_s)}"}
         finally:
             columns.shapes.release(row)
 

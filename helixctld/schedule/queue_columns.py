@@ -274,6 +274,22 @@ class QueueColumns:
         left = [self.slot_of[other] for other in gone if other in self.slot_of]
         return int((~np.isin(before, left)).sum())
 
+    def ahead_slots(self, job: JobRecord) -> NDArray[np.bool_]:
+        """Slots of the jobs that are tried before this one; a job that is not in the queue comes after those of equal
+        priority.  Partition tiers count as in the order of the queue.  [J]"""
+        self._settle()
+        found = np.zeros(max(1, len(self._slots)), np.bool_)
+        slot = self.slot_of.get(job.job_id)
+        held = self._slots[slot] if slot is not None else None
+        if held is not None and held.entries:
+            mine = np.flatnonzero(np.isin(self._order, held.entries))
+            found[self._e_job[self._order[: int(mine[0])]]] = True
+            found[slot] = False
+            return found
+        priority = -self._e_key[self._order] & ((1 << _TIER_SHIFT) - 1)
+        found[self._e_job[self._order[priority >= min(job.priority, 1 << 33)]]] = True
+        return found
+
     def _count_copy(self) -> Int32:
         return self._count[: max(1, len(self._slots))].copy()
 

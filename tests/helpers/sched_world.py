@@ -54,7 +54,7 @@ class World:
         self.check = check
         self.priority = Basic()
         self.cycle = Cycle(planner or Fifo(), ConsTres(), self.options, self.timer, sources=sources_of(self.state))
-        self.feasibility = Feasibility(self.cycle.columns)
+        self.feasibility = Feasibility(self.cycle.columns, self.cycle.outlook)
 
     def timer(self) -> float:
         return self.ticks

@@ -415,10 +415,16 @@ def test_wait_exits_as_the_job(submit: Any, peer: Any, ends: list[tuple[str, str
 
 
 def test_test_only_submits_nothing_and_says_where(submit: Any, peer: Any) -> None:
-    peer.answers["job.submit"] = {"test": True, "now": True, "cpus": 4, "nodes": "n[1-2]", "partition": "debug"}
+    peer.answers["job.submit"] = {
+        **{"test": True, "job_id": 43, "t_start": 1_800_000_000.5, "now": True},
+        **{"cpus": 4, "nodes": "n[1-2]", "partition": "debug"},
+    }
     status, args, out, err = submit("--test-only", "-N2", "--wrap", "true")
     assert (status, out, args.test_only) == (0, "", True)
-    assert err == "hsubmit: the job would start now, 4 CPUs on n[1-2] in partition debug\n"
+    assert err.startswith("hsubmit: Job 43 to start at 2027-01-")
+    assert err.endswith(" using 4 processors on nodes n[1-2] in partition debug\n")
+    peer.answers["job.submit"] = {"test": True, "partition": "debug", "msg": "no start is in sight within 7 days"}
+    assert "would wait in partition debug: no start is in sight" in submit("--test-only", "--wrap", "true")[3]
 
 
 def test_no_controller_names_the_socket_and_the_remedy(submit: Any, monkeypatch: pytest.MonkeyPatch) -> None:

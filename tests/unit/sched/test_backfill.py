@@ -8,7 +8,7 @@ import pytest
 from helpers.sched_world import World, node
 
 from helix.model import events as ev
-from helix.model.job import JobRecord
+from helix.model.job import JobRecord, JobSpec
 from helix.model.job_state import Reason
 from helix.model.partition import PartitionRecord
 from helix.sched.options import MODES, SchedOptions
@@ -209,3 +209,23 @@ def test_licences_keep_a_job_waiting_and_hold_nobody_back() -> None:
     assert foreseen(w, two).t_expected == pytest.approx(w.now + HOUR, abs=60)
     w.end(one)
     assert w.run() == [two]
+
+
+def test_test_only_gives_the_start_the_job_then_gets() -> None:
+    w = world()
+    w.submit(cpus_per_task=4, time_limit_s=10 * HOUR)
+    w.submit(cpus_per_task=4, time_limit_s=HOUR)
+    w.run()
+    big = w.submit(nodes_min=2, nodes_max=2, cpus_per_task=4, time_limit_s=HOUR)
+    w.run()
+    trials = [{"cpus_per_task": 4, "time_limit_s": h * HOUR} for h in (1, 8, 9, 20)]
+    for fields in trials:
+        record = JobRecord(job_id=0, uid=1, gid=1, spec=JobSpec(**fields))
+        answer = w.feasibility.test_only(w.state, record, w.now)
+        job = w.submit(**fields)
+        w.run()
+        found = foreseen(w, job)
+        assert answer["t_start"] == pytest.approx(found.t_expected, abs=60)
+        assert answer["nodes"] == ",".join(found.nodes)
+        assert (answer["now"], answer["cpus"]) == (False, 4)
+    assert foreseen(w, big).protected

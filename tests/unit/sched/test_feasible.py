@@ -135,8 +135,9 @@ def test_test_only_tells_where_and_whether_now() -> None:
     assert (now["now"], now["nodes"], now["cpus"], now["partition"]) == (True, "n[1-2]", 2, "main")
     big = w.submit(cpus_per_task=8)
     w.run()
-    later = w.feasibility.test_only(w.state, record(cpus_per_task=8), 0.0)
-    assert (later["now"], later["nodes"], later["reason"]) == (False, "", "Resources")
+    later = w.feasibility.test_only(w.state, record(cpus_per_task=8), w.now)
+    assert (later["now"], later["nodes"], later["reason"]) == (False, "n1", "Resources")
+    assert later["t_start"] == w.now + big.time_limit_s
     w.submit(cpus_per_task=8)
     w.run()
     behind = w.feasibility.test_only(w.state, record(), 0.0)
