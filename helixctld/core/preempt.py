@@ -16,6 +16,8 @@ from helix.sched.preempt import CANCEL, OFF, REQUEUE, SUSPEND, Contender, Preemp
 from helixctld.core.reports import may_requeue
 from helixctld.core.state import State, note_cores
 
+STARTING_S = 0.2  #: after so long a job that was just started is looked at again: its node will have said that it runs
+
 _MAIN = (OFF, CANCEL, REQUEUE, SUSPEND)
 
 
@@ -61,7 +63,7 @@ def how_to(job: JobRecord, terms: Terms, rules: PreemptRules, now: float) -> How
     if mode == OFF or job.state is JobState.COMPLETING or job.yields_cpus:
         return None
     if mode == SUSPEND and job.state is not JobState.RUNNING:
-        return None
+        return How(mode, terms, now + STARTING_S) if job.state is JobState.CONFIGURING else None
     exempt = rules.exempt_s if terms.exempt_s is None else terms.exempt_s
     t = job.t_start + job.suspended_s + exempt
     return How(mode, terms, t if exempt and t > now else 0.0)

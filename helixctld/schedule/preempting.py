@@ -62,7 +62,7 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class _Asked:
+class Asked:
     """A waiting job in one partition, and what it needs."""
 
     job: JobRecord
@@ -146,7 +146,7 @@ class Preempting:
 
         `passed`: jobs looked at already (the caller keeps it from call to call until it gets None).
         """
-        if not self.plugin.enabled or not state.active:
+        if not self.is_on(state) or not state.active:
             return None
         t_again = 0.0
         failed: set[tuple[object, ...]] = set()
@@ -166,6 +166,10 @@ class Preempting:
                     t_again = later
         return Outcome([], t_again=t_again) if t_again else None
 
+    def is_on(self, state: State) -> bool:
+        """True if anybody ever makes room here."""
+        return self.plugin.enabled
+
     def _candidates(self, state: State, passed: set[int]) -> list[JobRecord]:
         """Waiting jobs in the queue's order that only want of nodes keeps waiting."""
         found = []
@@ -173,6 +177,8 @@ class Preempting:
         for job_id in state.schedulable:
             job = state.jobs[job_id]
             if job_id in passed or job.claim is not None or job.reason not in _WAITS or job.spec.reservation:
+                continue
+            if not self._asks(state, job):
                 continue
             names = job.spec.partitions or [state.default_partition]
             tier = max((partitions[n].priority_tier for n in names if n in partitions), default=0)
@@ -182,7 +188,11 @@ class Preempting:
         found.sort()
         return [state.jobs[key[3]] for key in found[: CANDIDATES_MAX - len(passed)]]
 
-    def _ways(self, state: State, job: JobRecord) -> Iterator[_Asked]:
+    def _asks(self, state: State, job: JobRecord) -> bool:
+        """False for a job that nobody will make room for, whoever runs."""
+        return True
+
+    def _ways(self, state: State, job: JobRecord) -> Iterator[Asked]:
         """The job in each of its partitions where it could run if nothing else did."""
         shapes = self.columns.shapes
         for row in self.columns.queue.shapes_of(job.job_id):
@@ -206,9 +216,9 @@ class Preempting:
                 continue
             must = frozenset(state.nodes[n].index for n in request.must if n in state.nodes)
             gres = tuple(self.columns.sources.gres.asked(request))
-            yield _Asked(job, contender(state, job, partition.name), _need(request, must, gres), able)
+            yield Asked(job, contender(state, job, partition.name), _need(request, must, gres), able)
 
-    def _try(self, state: State, asked: _Asked, now: float) -> tuple[Outcome | None, float]:
+    def _try(self, state: State, asked: Asked, now: float) -> tuple[Outcome | None, float]:
         ways, later = self._willing(state, asked, now)
         if not state.yielding and not any(how is not None for how in ways.values()):
             return None, later
@@ -227,11 +237,7 @@ class Preempting:
         if not self._allowed(state, asked.job, start, now):
             return None, later
         told = [state.jobs[v] for v in choice.victims]
-        events = [
-            make_room(victim, how, asked.job, asked.asker, self.rules, now)
-            for victim in told
-            if (how := ways[victim.job_id]) is not None
-        ]
+        events = [self._tell(victim, how, asked, now) for victim in told if (how := ways[victim.job_id]) is not None]
         if all(isinstance(event, ev.JobSuspended) for event in events) and len(events) == len(told):
             return Outcome(events, start), 0.0
         self.counters["claims"] += 1
@@ -244,7 +250,10 @@ class Preempting:
         )
         return Outcome([*events, ev.JobClaimed(t=now, job_id=asked.job.job_id, claim=claim)]), 0.0
 
-    def _willing(self, state: State, asked: _Asked, now: float) -> tuple[dict[int, How | None], float]:
+    def _tell(self, victim: JobRecord, how: How, asked: Asked, now: float) -> ev.Event:
+        return make_room(victim, how, asked.job, asked.asker, self.rules, now)
+
+    def _willing(self, state: State, asked: Asked, now: float) -> tuple[dict[int, How | None], float]:
         """Jobs that may make room and how (None: it is ending anyway); and when others could, 0 = never."""
         ways: dict[int, How | None] = {}
         later = 0.0
@@ -272,7 +281,7 @@ class Preempting:
             ways[job_id] = how
         return ways, later
 
-    def _victims(self, state: State, asked: _Asked, ways: dict[int, How | None], now: float) -> list[Victim]:
+    def _victims(self, state: State, asked: Asked, ways: dict[int, How | None], now: float) -> list[Victim]:
         levels = sorted({how.terms.level for how in ways.values() if how is not None})
         gres_of = self.columns.sources.gres
         able = set(asked.able)
@@ -289,16 +298,25 @@ class Preempting:
                     continue
                 gres = () if stops else tuple(gres_of.held(job, alloc, place))
                 room = len(cores) if job.partition == asked.asker.partition else 0
-                shares[node.index] = Share(core_mask(cores), 0 if stops else mem, gres, room)
-            ran_s = now - job.t_start - job.suspended_s
-            cost = 1
-            if how is not None:
-                level = levels.index(how.terms.level)
-                cost = work_cost(sum(alloc.cpus), ran_s, level, loses=not stops, rules=self.rules)
-            victims.append(Victim(job_id, cost, shares))
+                given = core_mask(cores) & ~self._full(state, asked, node)
+                shares[node.index] = Share(given, 0 if stops else mem, gres, room)
+            victims.append(Victim(job_id, self._cost(state, job, how, levels, now), shares))
         return victims
 
-    def _places(self, state: State, asked: _Asked) -> list[Place]:
+    def _cost(self, state: State, job: JobRecord, how: How | None, levels: list[int], now: float) -> int:
+        """What it costs that a job makes room; one that is ending anyway, next to nothing."""
+        if how is None:
+            return 1
+        assert job.alloc is not None
+        level, loses = levels.index(how.terms.level), how.mode != SUSPEND
+        ran_s = now - job.t_start - job.suspended_s
+        return work_cost(sum(job.alloc.cpus), ran_s, level, loses=loses, rules=self.rules)
+
+    def _full(self, state: State, asked: Asked, node: NodeRecord) -> int:
+        """Cores of a node that the job may not have whoever makes room."""
+        return 0
+
+    def _places(self, state: State, asked: Asked) -> list[Place]:
         partition = state.partitions[asked.asker.partition]
         records = list(state.nodes.values())
         gres_of = self.columns.sources.gres
@@ -327,11 +345,20 @@ class Preempting:
             )
         return places
 
-    def _kept_from(self, state: State, node: NodeRecord, asked: _Asked) -> tuple[int, int]:
+    def _kept_from(self, state: State, node: NodeRecord, asked: Asked) -> tuple[int, int]:
         """Cores and memory of a node that the job may not take although they are free: others have a claim on them,
         or suspended jobs that it may not preempt wait for them."""
+        full = self._full(state, asked, node)
         if node.name not in state.kept_cores:
-            return 0, 0
+            return full, 0
+        cores = full | self._kept_by(state, asked, node)
+        for claimer in state.claims:
+            claim = state.jobs[claimer].claim
+            if claim is not None and node.name in claim.alloc.nodes:
+                cores |= core_mask(claim.alloc.cores[claim.alloc.nodes.index(node.name)])
+        return cores, state.kept_mem_mib.get(node.name, 0)
+
+    def _kept_by(self, state: State, asked: Asked, node: NodeRecord) -> int:
         cores = 0
         for job_id in node.jobs:
             job = state.jobs[job_id]
@@ -339,14 +366,10 @@ class Preempting:
                 other = contender(state, job)
                 if not self.plugin.may_preempt(asked.asker, other, self.rules):
                     cores |= core_mask(job.alloc.cores[job.alloc.nodes.index(node.name)])
-        for claimer in state.claims:
-            claim = state.jobs[claimer].claim
-            if claim is not None and node.name in claim.alloc.nodes:
-                cores |= core_mask(claim.alloc.cores[claim.alloc.nodes.index(node.name)])
-        return cores, state.kept_mem_mib.get(node.name, 0)
+        return cores
 
     def _allocation(
-        self, state: State, asked: _Asked, choice: Choice, places: dict[int, Place], victims: list[Victim]
+        self, state: State, asked: Asked, choice: Choice, places: dict[int, Place], victims: list[Victim]
     ) -> Allocation | None:
         """Exactly what the job gets once everybody chosen is gone."""
         gone = {v.job_id: v for v in victims if v.job_id in set(choice.victims)}

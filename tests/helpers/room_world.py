@@ -12,7 +12,7 @@ from helix.model.partition import PartitionRecord
 from helix.sched.preempt import PreemptRules
 from helix_plugins.preempt.partition_prio import PartitionPrio
 from helix_plugins.select.cons_tres import ConsTres
-from helixctld.schedule.preempting import Preempting
+from helixctld.schedule.room import Room
 
 
 class RoomWorld(World):
@@ -35,23 +35,17 @@ class RoomWorld(World):
         ]
         super().__init__(nodes, cpus, parts)
         rules = rules or PreemptRules(modes=("SUSPEND", "GANG"))
-        self.preempting = Preempting(self.cycle.columns, plugin or PartitionPrio(), rules, ConsTres().pick_cpus)
+        self.room = Room(self.cycle.columns, plugin or PartitionPrio(), rules, ConsTres().pick_cpus)
 
     def round(self) -> list[JobRecord]:
         """Everything the daemon does in one pass; the jobs that started."""
         self.now += 1
         before = set(self.state.active)
-        for events in self.preempting.claims(self.state, self.now):
+        for events in self.room.before_pass(self.state, self.now):
             self.do(*events)
         self.run()
-        passed: set[int] = set()
-        while (found := self.preempting.preempt(self.state, self.now, passed)) is not None:
-            if not found.events and found.start is None:
-                break
-            self.do(*found.events)
-            if found.start is not None:
-                self.do(*self.preempting.start(self.state, found.start, self.now))
-        self.do(*self.preempting.resumes(self.state, self.now))
+        for events in self.room.after_pass(self.state, self.now):
+            self.do(*events)
         return [self.state.jobs[j] for j in sorted(self.state.active - before)]
 
     def launch(self, *jobs: JobRecord) -> None:

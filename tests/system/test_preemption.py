@@ -145,3 +145,29 @@ def test_nothing_is_lost_when_daemons_are_killed(room: TestCluster, work: Path) 
     room.start_node("n1")
     assert how(finish(room, high)) == ("COMPLETED", "0:0")
     room.wait_for(lambda: number(file) > stood + 3, "the suspended job counts on")
+
+
+def test_jobs_that_share_cpus_take_turns(room: TestCluster, work: Path) -> None:
+    one, file_one = counting(room, work, "one", "-p", "gang", *ALL)
+    two, file_two = counting(room, work, "two", "-p", "gang", *ALL)
+    three = submit(room, work, "true", "-p", "gang", *ALL)  # two share each CPU already
+    turns: list[int] = []
+    marks = {one: number(file_one), two: number(file_two)}
+
+    def watch() -> bool:
+        with room.client() as client:
+            states = {job["job_id"]: job["state"] for job in client.queue(fields=["job_id", "state"])}
+        assert states[three] == "PENDING"
+        running = [job for job in (one, two) if states[job] == "RUNNING"]
+        assert len(running) <= 1
+        if running and turns[-1:] != running:
+            turns.extend(running)
+        return len(turns) >= 4
+
+    room.wait_for(watch, "four slices have passed")
+    assert turns in ([one, two, one, two], [two, one, two, one])
+    assert number(file_one) > marks[one] + 10
+    assert number(file_two) > marks[two] + 10
+    room.run("hcancel", str(one))
+    finish(room, one)
+    assert how(finish(room, three)) == ("COMPLETED", "0:0")

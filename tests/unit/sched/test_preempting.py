@@ -137,10 +137,9 @@ def test_exempt_time_is_waited_for():
     high = w.submit(partitions=["high"])
     w.now += 1
     w.run()
-    found = w.preempting.preempt(w.state, w.now, set())
-    assert found is not None
-    assert (found.events, found.t_again) == ([], low.t_start + 60)
-    w.now = found.t_again
+    assert list(w.room.after_pass(w.state, w.now)) == []
+    assert w.room.t_again == low.t_start + 60
+    w.now = w.room.t_again
     assert w.round() == [high]
 
 
@@ -260,9 +259,9 @@ def test_the_users_own_signal_may_come_first():
     w.submit(partitions=["high"])
     w.now += 1
     w.run()
-    found = w.preempting.preempt(w.state, w.now, set())
-    w.do(*found.events)
-    assert effects_of(w.state, found.events[0]) == [TerminateJob(low.job_id, "n1", 0, t_kill=0.0, signal=10)]
+    events = next(w.room.after_pass(w.state, w.now))
+    w.do(*events)
+    assert effects_of(w.state, events[0]) == [TerminateJob(low.job_id, "n1", 0, t_kill=0.0, signal=10)]
 
 
 def test_a_node_that_comes_back_is_told_again():

@@ -1,0 +1,85 @@
+"""Making room for waiting jobs, in the order the steps have around a pass: for the daemon, the simulator and tests.
+
+Both iterators give lists of events, each of which must be applied before the next is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from helix.model import events as ev
+from helix.plugin.families import PreemptPlugin
+from helix.sched.preempt import PreemptRules
+from helixctld.core import gang
+from helixctld.core.state import State
+from helixctld.schedule.columns import Columns
+from helixctld.schedule.gangs import Gangs
+from helixctld.schedule.preempting import Preempting
+from helixctld.schedule.verify import PickCpus
+
+ROUNDS_MAX = 64  #: jobs made room for after one pass
+
+
+class Room:
+    """Preemption and time slices of one cycle."""
+
+    def __init__(self, columns: Columns, plugin: PreemptPlugin, rules: PreemptRules, pick: PickCpus) -> None:
+        self.t_again = (
+            0.0  #: after `after_pass`: when somebody could make room who may not yet, epoch seconds; 0 = never
+        )
+        self._preempting = Preempting(columns, plugin, rules, pick)
+        self._gangs = Gangs(columns, plugin, rules, pick)
+
+    @property
+    def rules(self) -> PreemptRules:
+        """What the configuration says."""
+        return self._preempting.rules
+
+    @rules.setter
+    def rules(self, rules: PreemptRules) -> None:
+        self._preempting.rules = self._gangs.rules = rules
+
+    @property
+    def counters(self) -> dict[str, int]:
+        """For hdiag: attempts, jobs made room for, claims, resumed jobs."""
+        found = dict(self._preempting.counters)
+        found["gang_starts"] = self._gangs.counters["preemptions"]
+        return found
+
+    def before_pass(self, state: State, now: float) -> Iterator[list[ev.Event]]:
+        """Start jobs whose claims have come free."""
+        if state.claims:
+            yield from self._preempting.claims(state, now)
+
+    def after_pass(self, state: State, now: float) -> Iterator[list[ev.Event]]:
+        """Let jobs make room for those that still wait; then let suspended ones go on that can."""
+        self.t_again = 0.0
+        if state.schedulable:
+            for maker in (self._preempting, self._gangs):
+                yield from self._make_room(maker, state, now)
+        if state.yielding and (back := self._preempting.resumes(state, now)):
+            yield back
+
+    def _make_room(self, maker: Preempting, state: State, now: float) -> Iterator[list[ev.Event]]:
+        passed: set[int] = set()
+        for _ in range(ROUNDS_MAX):
+            found = maker.preempt(state, now, passed)
+            if found is None:
+                return
+            if not found.events and found.start is None:
+                self.t_again = min(self.t_again, found.t_again) if self.t_again else found.t_again
+                return
+            if found.events:
+                yield found.events
+            if found.start is not None and (events := maker.start(state, found.start, now)):
+                yield events
+
+    # ---- time slices ---------------------------------------------------------------------------------------------
+
+    def slice_s(self, state: State) -> int:
+        """How long the slice is that goes on now; 0 if nobody waits for a turn."""
+        return self.rules.time_slice_s if state.yielding and self.rules.gang and gang.someone_waits(state) else 0
+
+    def end_slice(self, state: State, now: float) -> list[ev.Event]:
+        """Others' turn: first who stops, then who goes on."""
+        return gang.turn(state, now)
