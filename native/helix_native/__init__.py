@@ -76,4 +76,5 @@ def warm_up() -> None:
 
     nodes, shapes, tables, queue = samples.smallest()
     compiled.plan_fifo(nodes, shapes, tables, queue, 1)
+    compiled.plan_ahead(*samples.smallest_ahead())
     _compiled = compiled
