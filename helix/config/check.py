@@ -1,7 +1,7 @@
 """`hctl config check`: everything there is to say about a configuration file, key by key.
 
-    check_config(path) -> list[Finding]   helix.conf or slurm.conf with gres.conf and topology.conf beside it; cgroup.conf
-                                          and gres.conf alone are told by their names
+    check_config(path) -> list[Finding]   helix.conf or slurm.conf, with gres.conf and topology.conf beside it;
+                                          cgroup.conf and gres.conf alone are told by their names
 
 Standard library only: a check needs neither a controller nor the daemons' libraries.
 """

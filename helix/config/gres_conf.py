@@ -144,9 +144,11 @@ def _complete(
     for at, node in enumerate(line.names):
         mine = told.get(node, [])
         if last is not None and mine == last:
-            pieces[-1].names.append(node)
-            for many, one in zip(_parallel(pieces[-1]), _parallel(line), strict=True):
-                many.append(one[at])
+            piece = pieces[-1]
+            piece.names.append(node)
+            piece.hostnames.append(line.hostnames[at])
+            piece.addrs.append(line.addrs[at])
+            piece.ports.append(line.ports[at])
             continue
         last = mine
         merged = _merge(items, [*mine, *everywhere], line, node, found)
@@ -156,10 +158,6 @@ def _complete(
         piece.hostnames, piece.addrs, piece.ports = [line.hostnames[at]], [line.addrs[at]], [line.ports[at]]
         pieces.append(piece)
     return pieces
-
-
-def _parallel(line: NodeLine) -> tuple[list[str], list[str], list[int]]:
-    return line.hostnames, line.addrs, line.ports
 
 
 def _merge(

@@ -300,6 +300,8 @@ def _diff_switches(old: list[SwitchConf], new: list[SwitchConf]) -> list[Change]
         was, now = before.get(name), after.get(name)
         if was != now:
             kind = "BlockName" if (was or now).is_block else "SwitchName"  # type: ignore[union-attr]
-            texts = [",".join((format_hostlist(s.nodes), *s.switches)).strip(",") if s else "" for s in (was, now)]
-            changes.append(Change(f"{kind} {name}", *texts, True))
+            before_text, after_text = (
+                ",".join((format_hostlist(s.nodes), *s.switches)).strip(",") if s else "" for s in (was, now)
+            )
+            changes.append(Change(f"{kind} {name}", before_text, after_text, True))
     return changes

@@ -1,5 +1,7 @@
-"""The keys of cgroup.conf, gres.conf and topology.conf.  Helix does not read cgroup.conf in this version; its table makes
-`hctl config check` and the example files complete."""
+"""The keys of cgroup.conf, gres.conf and topology.conf.
+
+Helix does not read cgroup.conf in this version; its table makes `hctl config check` and the example files complete.
+"""
 
 from __future__ import annotations
 
@@ -147,22 +149,27 @@ GRES_KEYS: tuple[Key, ...] = (
         name="Name",
         attr="name",
         example="gpu",
-        doc="Name of the resource: gpu, shard, nic or another word; GresTypes in helix.conf lists it. A line adds to what "
-        "Gres= of the node lines says: how many units of which type there are. The node's Gres= says how many jobs get.",
+        doc="Name of the resource: gpu, shard, nic or another word; GresTypes in helix.conf lists it. A line adds to "
+        "what Gres= of the node lines says: how many units of which type there are. The node's Gres= says how many "
+        "jobs get.",
     ),
     Key(name="Type", attr="type", example="a100", doc="Type of the resource, for requests such as gpu:a100:2."),
     Key(
         name="File",
         attr="file",
         example="/dev/nvidia[0-3]",
-        doc="Device files, as a host list: one unit each. They are counted; jobs are not kept from devices of other jobs "
-        "in this version.",
+        doc="Device files, as a host list: one unit each. They are counted; jobs are not kept from devices of other "
+        "jobs in this version.",
     ),
     Key(name="Count", attr="count", doc="How many units there are: by default one for each device file, or 1."),
     Key(name="Cores", status=_LATER, example="0-15", doc="Cores next to the devices."),
     Key(name="Links", status=_LATER, doc="Links to the other devices, one number for each."),
     Key(name="AutoDetect", status=_LATER, example="nvml", doc="How devices are found: nvml, rsmi, nvidia, off."),
-    Key(name="NodeName", attr="nodes", doc="Nodes the line is for, as a host list; without it, all that have the resource."),
+    Key(
+        name="NodeName",
+        attr="nodes",
+        doc="Nodes the line is for, as a host list; without it, all that have the resource.",
+    ),
     Key(name="Flags", status=_LATER, doc="Flags of the resource, such as CountOnly."),
     Key(name="MultipleFiles", attr="files", doc="Device files that together make one unit."),
     Key(name="Ignore", status=Status.IGNORED, doc="Slurm itself has removed it."),

@@ -160,8 +160,8 @@ NODE_KEYS: tuple[Key, ...] = (
         name="Gres",
         attr="gres",
         example="gpu:a100:4,nvme:1",
-        doc="Generic resources of a node as name[:type][:count], comma-separated: Gres=gpu:a100:4,nvme:1. GresTypes lists "
-        "the names. Lines of gres.conf may add types and must have at least as many units.",
+        doc="Generic resources of a node as name[:type][:count], comma-separated: Gres=gpu:a100:4,nvme:1. GresTypes "
+        "lists the names. Lines of gres.conf may add types and must have at least as many units.",
     ),
     Key(
         name="State",

@@ -34,10 +34,13 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def describe_wait(partition: str, nodes_lo: int, fails: Sequence[int], only: Sequence[int]) -> str:
-    """One line for the job that waits for resources: `2 nodes of main wanted; too few free CPUs on 4, ...`."""
+def describe_wait(
+    partition: str, nodes_lo: int, fails: Sequence[int], only: Sequence[int], more: Sequence[str] = ()
+) -> str:
+    """One line for the job that waits for resources: `2 nodes of main wanted; too few free CPUs on 4, ...`.  `more`:
+    causes that the counts do not have, said first."""
     order = sorted((cause for cause in CAUSES if fails[cause]), key=lambda c: (-only[c], -fails[c], c))
-    parts = [f"{CAUSES[cause][1]} on {fails[cause]}" for cause in order[:_SHOWN]]
+    parts = [*more, *(f"{CAUSES[cause][1]} on {fails[cause]}" for cause in order)][:_SHOWN]
     wanted = f"{plural(nodes_lo, 'node')} of {partition} wanted"
     return f"{wanted}; {', '.join(parts)}" if parts else f"{wanted}; what is free does not add up"
 

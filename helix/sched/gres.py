@@ -77,9 +77,7 @@ def _needs(
         _add(units, units_of(parse_gpus(per_node)), 1)
     if per_socket:
         if not sockets:
-            raise _unserved(
-                "--gpus-per-socket", "needs to know the sockets of a node", "--sockets-per-node"
-            )
+            raise _unserved("--gpus-per-socket", "needs to know the sockets of a node", "--sockets-per-node")
         _add(units, units_of(parse_gpus(per_socket)), sockets)
     if gpus:
         total = units_of(parse_gpus(gpus))

@@ -12,11 +12,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from helix.gres import own_units
 from helix.model.job_state import Reason
 from helix.sched.explain import describe_wait
 from helix.sched.snapshot import REASONS, Snapshot
 from helix_native.ahead_arrays import LIMITED, NEVER, AheadResult
-from helix_native.arrays import PRIORITY, RESOURCES, STARTED, UNTESTED, Flags, Int8, Int32, Int64, PlanArrays
+from helix_native.arrays import (
+    PRIORITY,
+    RESOURCES,
+    STARTED,
+    UNTESTED,
+    Flags,
+    Int8,
+    Int32,
+    Int64,
+    PlanArrays,
+    unpack_bits,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +110,7 @@ class Plan:
     early: Int64 | None = None  # by slot: the same if jobs run as long as they usually do; None = as `expected`
     pools_epoch: int = 0
     full: bool = True  # every job was given an expected start
+    clones: tuple[str, ...] = ()  # whose rows those after the nodes are; see Snapshot
 
     @property
     def starts(self) -> Iterator[PlannedStart]:
@@ -202,6 +215,7 @@ def plan_of_ahead(snapshot: Snapshot, result: AheadResult, *, full: bool) -> Pla
         limited=pools,
         pools_epoch=snapshot.pools_epoch,
         full=full,
+        clones=snapshot.clones,
     )
 
 
@@ -212,6 +226,7 @@ def _reasons(snapshot: Snapshot, result: PlanArrays | AheadResult, changed: Int3
     codes = result.code[changed].tolist()
     plain = {code: (reason, "") for code, reason in REASONS.items()}
     reasons = {job_id: plain[code] for job_id, code in zip(ids, codes, strict=True)}
+    free = _free_after(snapshot, result)
     for place, blocker in enumerate(result.block_entry.tolist()):
         slot = int(queue.job[blocker])
         job_id = int(snapshot.job_id[slot])
@@ -222,9 +237,34 @@ def _reasons(snapshot: Snapshot, result: PlanArrays | AheadResult, changed: Int3
                 int(shapes.nodes_lo[shape]),
                 result.block_fails[place].tolist(),
                 result.block_only[place].tolist(),
+                _lacking(snapshot, shape, free),
             )
             reasons[job_id] = (reasons[job_id][0], words)
     return reasons
+
+
+def _free_after(snapshot: Snapshot, result: PlanArrays | AheadResult) -> Int32:
+    """Units of GRES that are free once the plan's starts have theirs.  [R, G]"""
+    free = snapshot.rows.gres_free
+    if not snapshot.gres_kinds or isinstance(result, PlanArrays):
+        return free
+    free = free.copy()
+    shares = result.row[: int(result.ptr[result.starts])]
+    entry = np.repeat(result.start_entry[: result.starts], np.diff(result.ptr[: result.starts + 1]))
+    np.subtract.at(free, shares, snapshot.needs.gres[snapshot.queue.shape[entry]])
+    return free
+
+
+def _lacking(snapshot: Snapshot, shape: int, free: Int32) -> list[str]:
+    """For each kind of GRES that the shape wants, on how many nodes too few are free: `too few free gpu on 3`."""
+    if not snapshot.gres_kinds:
+        return []
+    wanted = snapshot.needs.gres[shape]
+    able = unpack_bits(snapshot.tables.elig[snapshot.shapes.elig[shape]], len(snapshot.rows.host))
+    short = able[:, None] & (free < wanted) & (snapshot.rows.gres >= wanted)
+    counts = dict(zip(snapshot.gres_kinds, zip(wanted.tolist(), short.sum(axis=0).tolist(), strict=True), strict=True))
+    own = own_units({kind: units for kind, (units, _) in counts.items() if units})
+    return [f"too few free {kind} on {counts[kind][1]}" for kind in own if counts[kind][1]]
 
 
 def plan_from_starts(snapshot: Snapshot, starts: Sequence[PlannedStart]) -> Plan:

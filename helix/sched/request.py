@@ -174,6 +174,7 @@ def normalise(spec: JobSpec, partition: PartitionRecord, options: SchedOptions) 
     mem_floor = 0
     if not options.memory_consumable:
         mem_floor, mem_node, mem_cpu, mem_all = wanted, 0, 0, False
+    switches, switch_wait_s = _near(spec, hi, options)
     request = Request(
         nodes_lo=lo,
         nodes_hi=hi,
@@ -200,7 +201,8 @@ def normalise(spec: JobSpec, partition: PartitionRecord, options: SchedOptions) 
         limit=limit,
         limit_text=limit_text,
         gres=units,
-        **_near(spec, hi, options),
+        switches=switches,
+        switch_wait_s=switch_wait_s,
         sockets_min=spec.sockets_per_node,
         cores_min=spec.cores_per_socket,
         threads_min=spec.threads_per_core,
@@ -226,13 +228,13 @@ def _with_gres(spec: JobSpec) -> tuple[JobSpec, Units]:
     return (structs.replace(spec, **changes) if changes else spec), needs.units
 
 
-def _near(spec: JobSpec, nodes_hi: int, options: SchedOptions) -> dict[str, int]:
+def _near(spec: JobSpec, nodes_hi: int, options: SchedOptions) -> tuple[int, int]:
     """`switches` and `switch_wait_s`: what --switches says, or as few as possible where there is a topology."""
     if spec.switches and options.has_topology:
         longest = options.max_switch_wait_s
         wait_s = longest if spec.switch_wait_s is None else min(spec.switch_wait_s, longest)
-        return {"switches": spec.switches, "switch_wait_s": wait_s} if wait_s else {"switches": ANY_SWITCHES}
-    return {"switches": ANY_SWITCHES} if options.keep_near and nodes_hi != 1 else {}
+        return (spec.switches, wait_s) if wait_s else (ANY_SWITCHES, 0)
+    return (ANY_SWITCHES, 0) if options.keep_near and nodes_hi != 1 else (0, 0)
 
 
 def _node_counts(spec: JobSpec, must: int, counted: int) -> tuple[int, int, int, int]:

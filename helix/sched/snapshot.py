@@ -91,6 +91,9 @@ class Snapshot:
     pools_epoch: int  # of the numbers of the pools
     full: bool = True  # every job is to be given an expected start; otherwise only what can start now matters
     compress: bool = False  # something ended early: kept reservations may move
+    gres_kinds: tuple[str, ...] = ()  # columns of GRES
+    clones: tuple[str, ...] = ()  # whose rows those after the nodes are, by name of the reservation
+    reserved: bool = False  # there are reservations: what is free now is not free for any length of time
 
     @property
     def depth(self) -> int:

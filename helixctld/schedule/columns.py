@@ -7,6 +7,10 @@ the pools hold exactly the jobs of `state.active`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from itertools import product
+
+import numpy as np
 from msgspec.structs import astuple
 
 from helix.model.job import JobRecord
@@ -14,6 +18,10 @@ from helix.model.partition import PartitionRecord
 from helix.sched.options import SchedOptions
 from helix.sched.request import normalise, shape_key, time_limit_s
 from helix.sched.snapshot import CODES, Snapshot
+from helix_native.ahead_arrays import NEVER
+from helix_native.arrays import UNTESTED, QueueArrays
+from helixctld.core.reservation_access import may_use
+from helixctld.core.reservation_index import asked
 from helixctld.core.state import State
 from helixctld.schedule.admission import who_of
 from helixctld.schedule.kept import KeptReservations
@@ -45,6 +53,7 @@ class Columns:
         self.revision = 0
         self.peeking = False
         self._loaded = False
+        self._magnets: list[tuple[object, ...]] = []
         self._static_seen = -1
         self._partition_marks: list[tuple[object, ...]] = []
         self._reloads = 0
@@ -57,7 +66,7 @@ class Columns:
 
     def set_options(self, options: SchedOptions) -> None:
         """Take a changed configuration; the next update normalises every request again."""
-        self.shapes.options = options
+        self.shapes.options = self.rows.reservations.options = options
         self._partition_marks = []
 
     def update(self, state: State) -> None:
@@ -97,6 +106,8 @@ class Columns:
         queue, ids, told = self.queue.freeze()
         count = len(ids)
         shapes, tables = self.shapes.freeze()
+        reservations = self.rows.reservations
+        queue = self._within(queue, reservations.closes(now))
         nodes, rows = self.rows.freeze(self.nodes.freeze(), now)
         needs, extra = self.shapes.freeze_needs(rows.host)
         pools, pool, amount = self.pools.freeze()
@@ -118,6 +129,7 @@ class Columns:
             extra=extra,
             jobs=jobs,
             pools=pools,
+            gres_kinds=self.sources.gres.kinds,
             spans=spans,
             kept=None if kept is None else kept.freeze(now, places, self.queue, self.shapes.options.bf_resolution_s),
             estimate_s=self.queue.estimates(),
@@ -128,13 +140,31 @@ class Columns:
             pools_epoch=self.pools.epoch,
             full=full,
             compress=compress,
+            clones=tuple(clone.reservation for clone in reservations.clones),
+            reserved=bool(reservations.records),
         )
+
+    def _within(self, queue: QueueArrays, closes: Mapping[str, int]) -> QueueArrays:
+        """The queue with the limits of jobs in reservations cut to what is left of those: they end with them."""
+        shapes = self.shapes.reserved
+        if not shapes:
+            return queue
+        most = np.full(1 + max(int(queue.shape.max(initial=0)), *shapes), NEVER)
+        for row, name in shapes.items():
+            most[row] = closes.get(name, NEVER)
+        limit = np.minimum(np.where(queue.limit_s > 0, queue.limit_s, NEVER), most[queue.shape])
+        return queue._replace(limit_s=np.where(limit >= NEVER, queue.limit_s, limit))
 
     def update_cluster(self, state: State) -> None:
         """Take changes of nodes and partitions; may be called at any time, also while a pass is under way."""
         if self.peeking:
             return
+        renumbered = self._take_reservations(state)
         stale = self.nodes.is_stale(state) or self._kinds != self.sources.gres.kinds
+        if renumbered and not stale:
+            self.rows.reload(state)
+            self.spans.reload()
+            state.dirty_active.update(state.active)
         if stale:
             self._kinds = self.sources.gres.kinds
             self.nodes.reload(state)
@@ -163,12 +193,34 @@ class Columns:
             state.dirty_jobs.update(state.schedulable)
         if moved:
             state.dirty_active.update(state.active)
-        if moved or stale:
+        if moved or stale or renumbered:
             self._reloads += 1
             self.shapes.reload_partitions(state)
         elif self.nodes.static_version != self._static_seen:
             self.shapes.renew(state)
         self._static_seen = self.nodes.static_version
+
+    def _take_reservations(self, state: State) -> bool:
+        """Take changed reservations; True if rows are others now."""
+        if not state.dirty_reservations:
+            return False
+        state.dirty_reservations = False
+        renumbered = self.rows.reservations.take(state)
+        magnets = [(r.name, r.shares.keys(), r.users, r.accounts) for r in self.rows.reservations.magnets()]
+        gone = set(self.queue.slot_of) if magnets != self._magnets else self.queue.slot_of.keys() & state.reserving_jobs
+        self._magnets = magnets
+        for job_id in gone:  # their entries are for other reservations now
+            self._remove(job_id)
+        state.dirty_jobs.update(gone)
+        self.queue.told[:] = UNTESTED  # why jobs wait may be another
+        return renumbered
+
+    def _wishes(self, job: JobRecord) -> list[str]:
+        """The reservations a job may start in now, in the order in which they are tried; "" = none."""
+        reservations = self.rows.reservations
+        if job.spec.reservation:
+            return [name for name in asked(job) if reservations.may_serve(name)]
+        return [r.name for r in reservations.magnets() if may_use(r, job.user, job.uid, job.spec.account)] + [""]
 
     def jobs_ahead(self, state: State, job_id: int, partition: str) -> int:
         """How many waiting jobs come before `job_id` in a partition; all of them if it is not in the queue yet."""
@@ -209,12 +261,13 @@ class Columns:
         key, who = shape_key(spec, job.excluded_nodes), who_of(job)
         entries: list[Entry] = []
         shapes: list[int] = []
-        for name in spec.partitions or [state.default_partition]:
+        wishes = self._wishes(job) if self.rows.reservations.records else [""]
+        for reservation, name in product(wishes, spec.partitions or [state.default_partition]):
             index = self.shapes.index.get(name)
             if index is None:
                 continue
             partition = self.shapes.partitions[index]
-            row = self.shapes.acquire(state, name, key, spec, job.excluded_nodes, who)
+            row = self.shapes.acquire(state, name, key, spec, job.excluded_nodes, who, reservation)
             shapes.append(row)
             limit_s = time_limit_s(spec, partition)
             for head in self.shapes.heads(row):

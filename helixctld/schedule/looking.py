@@ -18,15 +18,15 @@ class Looking(Pass):
     def __init__(self, columns: Columns, shapes: ShapeArrays, tables: TableArrays, gres: Int64) -> None:
         nodes = columns.nodes.freeze()
         super().__init__(nodes, shapes, tables)
-        rows = columns.rows.freeze(nodes, 0.0)[1]
         self.gres = gres
-        self.gres_have = rows.gres[: self.size]
-        self.gres_free = rows.gres_free[: self.size]
+        self.gres_have, self.gres_free = columns.rows.devices()
 
     def eligible(self, s: int) -> Flags:
         """Also: nodes with enough devices, whoever has them."""
         able = super().eligible(s)
-        return able & (self.gres_have >= self.gres[s]).all(axis=1) if self.gres.shape[1] else able
+        if self.gres.shape[1]:
+            able &= (self.gres_have >= self.gres[s]).all(axis=1)
+        return able
 
     def fit_now(self, s: int, *, kept: bool) -> Int64:
         """Also: where enough devices are free."""
@@ -35,7 +35,8 @@ class Looking(Pass):
 
     def has_free(self, s: int) -> Flags:
         """Nodes with enough free devices.  [N]"""
-        return (self.gres_free >= self.gres[s]).all(axis=1)
+        enough: Flags = (self.gres_free >= self.gres[s]).all(axis=1)
+        return enough
 
 
 def look_at(columns: Columns) -> Looking:

@@ -38,7 +38,7 @@ def test_two_jobs_share_gpus_by_number_and_a_third_waits() -> None:
     one, two, three = (w.submit(gres="gpu:2", time_limit_s=HOUR) for _ in range(3))
     assert w.run() == [one, two]
     assert [devices(one), devices(two)] == [[{"gpu": "0-1"}], [{"gpu": "2-3"}]]
-    assert w.reason(three) is Reason.RESOURCES
+    assert (w.reason(three), three.reason_text) == (Reason.RESOURCES, "1 node of main wanted; too few free gpu on 1")
     w.end(one)
     assert w.run() == [three]
     assert devices(three) == [{"gpu": "0-1"}]
