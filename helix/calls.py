@@ -44,6 +44,8 @@ REPEATABLE = frozenset(
         "job.release",
         "job.suspend",
         "job.resume",
+        "job.priority",
+        "account.shares",
         "job.wait",
         "job.log",
         "events.watch",

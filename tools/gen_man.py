@@ -48,6 +48,7 @@ DIRECTIVES: dict[str, Callable[[], str]] = {
     "errors": man_tables.error_list,
     "error_kinds": man_tables.kind_list,
     "config_keys": man_fields.key_list,
+    "assoc_lines": man_fields.assoc_list,
     "node_attributes": lambda: man_fields.attribute_list(NODE_ATTRIBUTES),
     "job_attributes": lambda: man_fields.attribute_list(JOB_ATTRIBUTES),
     "helixctld_options": lambda: man_tables.daemon_options("helixctld.main:build_parser"),

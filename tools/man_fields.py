@@ -10,6 +10,7 @@ from helix.cli.commands import load_fields
 from helix.cli.options import Command
 from helix.config.key import Key, Status
 from helix.config.keys import LINES, PARAMS, SECTIONS, SETTINGS, SLURM_ONLY
+from helix.config.table_assoc import ASSOC_LINES
 from helix.expression_names import Attribute
 
 
@@ -61,6 +62,19 @@ def key_list() -> str:
     parts.append("# KEYS OF SLURM WITHOUT EFFECT\n")
     parts.append("These are known, so that a slurm.conf can be read, and have no effect:\n")
     parts += [f"`{key.name}`\n:   {_wrapped(key.doc)}\n" for key in SLURM_ONLY]
+    return "\n".join(parts)
+
+
+def assoc_list() -> str:
+    """The lines of AssocFile and their fields, as further sections of the page; those of the root are an account's."""
+    parts = []
+    for word, keys in ASSOC_LINES.items():
+        parts.append(f"# {word.upper()} LINES\n")
+        parts.append(f"{keys[0].doc}\n")
+        if word == "Cluster":
+            parts.append("Its fields are those of an account.\n")
+        else:
+            parts += [_key(key) for key in keys[1:]]
     return "\n".join(parts)
 
 

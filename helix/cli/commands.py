@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 COMMANDS: tuple[str, ...] = (
     "hsubmit",
     "hqueue",
+    "hprio",
+    "hshare",
     "hcancel",
     "hinfo",
     "hctl",

@@ -40,6 +40,7 @@ VERBS: tuple[Verb, ...] = (
     Verb("hold", "hold JOB...", "keep waiting jobs from starting", "hctl_change:hold"),
     Verb("uhold", "uhold JOB...", "the same, and their owner may release them", "hctl_change:uhold"),
     Verb("release", "release JOB...", "let held jobs start", "hctl_change:release"),
+    Verb("top", "top JOB...", "before the other waiting jobs of the same user", "hctl_change:top"),
     Verb("requeue", "requeue JOB...", "put running or finished jobs back into the queue", "hctl_change:requeue"),
     Verb("requeuehold", "requeuehold [State=SpecialExit] JOB...", "the same, and hold them",
          "hctl_change:requeue_hold"),
@@ -64,9 +65,9 @@ VERBS: tuple[Verb, ...] = (
 
 #: Verbs of scontrol that a later part of the system serves.
 LATER_VERBS = (
-    "abort", "bbstat", "cancel_reboot", "cluster", "create", "delete", "dwstat", "errnumstr", "fsdampeningfactor",
+    "abort", "bbstat", "cancel_reboot", "cluster", "dwstat", "errnumstr", "fsdampeningfactor",
     "getaddrs", "getent", "gethost", "listjobs", "listpids", "liststeps", "notify", "pidinfo", "power", "reboot",
-    "schedloglevel", "takeover", "top",
+    "schedloglevel", "takeover",
 )  # fmt: skip
 
 COMMAND = Command(

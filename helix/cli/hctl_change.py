@@ -137,6 +137,11 @@ def release(client: Client, invocation: app.Invocation, words: list[str]) -> int
     return _on_jobs(client, invocation, words, "job.release")
 
 
+def top(client: Client, invocation: app.Invocation, words: list[str]) -> int:
+    """`top JOB...`."""
+    return _on_jobs(client, invocation, words, "job.top")
+
+
 def requeue(client: Client, invocation: app.Invocation, words: list[str]) -> int:
     """`requeue JOB...`."""
     return _on_jobs(client, invocation, words, "job.requeue")

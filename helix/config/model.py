@@ -109,6 +109,7 @@ class SchedulerParams(Struct, omit_defaults=True, kw_only=True, frozen=True):
     max_array_tasks: int = 0  # 0 = MaxArraySize holds
     max_depend_depth: int = 10
     requeue_delay_s: float = 1.0
+    enable_user_top: bool = False
     bf_mode: str = "default"
     bf_protected: int = 1
     bf_window_min: int = 10080

@@ -162,6 +162,13 @@ SCHEDULER_PARAMETERS: tuple[Key, ...] = (
         doc="Time before a requeued job is considered again.",
     ),
     Key(
+        name="enable_user_top",
+        attr="enable_user_top",
+        kind=Kind.BOOL,
+        default="NO",
+        doc="Whether users may put their own jobs first with hctl top; otherwise operators may.",
+    ),
+    Key(
         name="bf_mode",
         attr="bf_mode",
         kind=Kind.CHOICE,
@@ -293,7 +300,6 @@ SCHEDULER_PARAMETERS: tuple[Key, ...] = (
         "defer_batch",
         "delay_boot",
         "enable_job_state_cache",
-        "enable_user_top",
         "extra_constraints",
         "ignore_constraint_validation",
         "Ignore_NUMA",

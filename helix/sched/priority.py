@@ -87,6 +87,7 @@ class Priorities(NamedTuple):
     priority: Int64  # [J] 1 to PRIORITY_MAX
     terms: Int64  # [J, len(TERMS)]
     factors: Int64  # [J, len(TERMS)] of ONE; a value that is not normalised as it is
+    tres: Int64  # [J, T] what each TRES adds to its term
     bound: Int64  # [J] what keeping the priority in its bounds added; 0 but for extreme weights and nice values
 
 
@@ -107,10 +108,11 @@ def priorities(table: PriorityTable, scale: PriorityScale, options: PriorityOpti
     for column, (weight, factor) in enumerate(parts):
         factors[:, column] = factor
         terms[:, column] = _term(weight, factor, raw[column])
-    _tres_terms(table, scale, options, factors[:, -1], terms[:, -1])
+    tres = _tres_terms(table, scale, options, factors[:, -1])
+    terms[:, -1] = tres.sum(axis=1)
     wanted = terms.sum(axis=1) + table.site - table.nice
     priority = np.clip(np.maximum(wanted, table.floor), 1, PRIORITY_MAX)
-    return Priorities(priority, terms, factors, priority - wanted)
+    return Priorities(priority, terms, factors, tres, priority - wanted)
 
 
 def size_factor(table: PriorityTable, scale: PriorityScale, options: PriorityOptions) -> Int64:
@@ -139,10 +141,9 @@ def _term(weight: int, factor: Int64, raw: bool) -> Int64:
     return np.minimum(factor * weight, TERM_MAX) if raw else (factor * weight) >> 30
 
 
-def _tres_terms(
-    table: PriorityTable, scale: PriorityScale, options: PriorityOptions, factor: Int64, term: Int64
-) -> None:
-    """Adds up the TRES; the factor shown is the mean of theirs, by weight."""
+def _tres_terms(table: PriorityTable, scale: PriorityScale, options: PriorityOptions, factor: Int64) -> Int64:
+    """What each TRES adds; the factor shown is the mean of theirs, by weight."""
+    terms = np.zeros((len(table.age_s), len(options.weight_tres)), np.int64)
     raw = options.raw("TRES")
     total = sum(weight for _, weight in options.weight_tres)
     for column, (_, weight) in enumerate(options.weight_tres):
@@ -153,6 +154,7 @@ def _tres_terms(
             most = scale.tres[table.tres_row, column]
             known: Flags = most > 0
             own = np.where(known, np.minimum(asked, most) * ONE // np.maximum(most, 1), 0)
-        term += _term(weight, own, raw)
+        terms[:, column] = _term(weight, own, raw)
         if total:
             factor += own * weight // total
+    return terms

@@ -169,6 +169,20 @@ class LogArgs(_Args):
     attempt: int = -1  # -1 = the latest
 
 
+class PriorityArgs(_Args):
+    """Waiting jobs whose priority is asked for."""
+
+    filter: JobFilter = field(default_factory=JobFilter)
+
+
+class SharesArgs(_Args):
+    """Which associations; without any, those of the caller and the accounts above."""
+
+    accounts: list[str] = field(default_factory=list)
+    users: list[str] = field(default_factory=list)
+    all: bool = False
+
+
 class DebugArgs(_Args):
     """DebugFlags to set (+Flag) and clear (-Flag), or a level."""
 
@@ -210,6 +224,9 @@ METHODS: dict[str, Method] = {
         Method("job.requeue", Role.USER, RequeueArgs, "put jobs back into the queue", owned=True),
         Method("job.suspend", Role.OPERATOR, JobIdsArgs, "stop running jobs"),
         Method("job.resume", Role.OPERATOR, JobIdsArgs, "continue suspended jobs"),
+        Method("job.top", Role.USER, JobIdsArgs, "move jobs before the others of their user", owned=True),
+        Method("job.priority", Role.USER, PriorityArgs, "what priorities are made of", stream=True),
+        Method("account.shares", Role.USER, SharesArgs, "shares, usage and fair-share factors"),
         Method("job.wait", Role.USER, WaitArgs, "tell as jobs end", stream=True),
         Method("job.log", Role.USER, LogArgs, "bytes of a job's output", owned=True, stream=True),
         Method("events.watch", Role.USER, WatchArgs, "state changes as they happen", stream=True),
@@ -323,6 +340,55 @@ JOB_ROW: tuple[str, ...] = (
     "system_s",
     "max_rss_mib",
     "story",  # [[t, old, new, cause], ...] (job.show only)
+)
+
+#: Fields of a row of job.priority.  Terms are whole numbers; they, `site` and `bound` less `nice` are the priority.
+PRIORITY_ROW: tuple[str, ...] = (
+    "job_id",
+    "display_id",
+    "array_job_id",
+    "array_task_id",
+    "user",
+    "account",
+    "qos_name",
+    "partition",  # "a,b" for several
+    "priority",
+    "admin",  # the priority, if an operator set it; then there are no terms
+    "site",
+    "age",
+    "assoc",
+    "fairshare",
+    "jobsize",
+    "partition_term",
+    "qos",
+    "tres",  # {TRES: term}
+    "nice",
+    "bound",  # what keeping it above 0 and below 2**32 - 1 added
+    "norm_age",  # factors, 0 to 1
+    "norm_assoc",
+    "norm_fairshare",
+    "norm_jobsize",
+    "norm_partition",
+    "norm_qos",
+    "norm_tres",
+)
+
+#: Fields of a row of account.shares, in the order of the tree.
+SHARE_ROW: tuple[str, ...] = (
+    "account",
+    "user",  # "" for the account itself
+    "partition",
+    "depth",  # 0 = the root
+    "raw_shares",  # -1 = the parent's
+    "norm_shares",
+    "raw_usage",  # billing units times seconds
+    "norm_usage",
+    "effectv_usage",
+    "fairshare",
+    "level_fs",  # null = infinite, or not with classic fair share
+    "grp_tres_mins",  # {TRES: minutes}, the limit
+    "grp_tres_raw",  # {TRES: minutes} used
+    "tres_run_mins",  # {TRES: minutes} that running jobs may still use
 )
 
 #: Fields of a row of node.list.

@@ -33,7 +33,7 @@ from helixctld.core.requests import Change
 from helixctld.core.reservation_access import check_submit
 from helixctld.core.select_jobs import Target
 from helixctld.core.state import State
-from helixctld.core.submit import check_spec, require_devices, require_partitions
+from helixctld.core.submit import NICE_MAX, check_spec, require_devices, require_partitions
 
 REASON_MAX = 1024
 
@@ -129,6 +129,10 @@ def _nice(spec: JobSpec, text: str, _now: float) -> None:
     spec.nice = _int(text or "100", "Nice", -(1 << 31) + 3)
 
 
+def _site_factor(spec: JobSpec, text: str, _now: float) -> None:
+    spec.site_factor = _int(text, "SiteFactor", -NICE_MAX, NICE_MAX)
+
+
 _ANY_TIME = {
     "comment": _text("comment"),
     "name": _text("name"),
@@ -179,6 +183,7 @@ _WHILE_WAITING = {
     "trespernode": _text("gres"),
     "mincpusnode": _number("cpus_min", "MinCPUsNode"),
     "nice": _nice,
+    "sitefactor": _site_factor,
 }
 _SPECIAL = ("priority", "timelimit", "jobid")
 JOB_KEYS = (*_ANY_TIME, *_WHILE_WAITING, *_SPECIAL)
@@ -224,6 +229,8 @@ def _check_update(state: State, job: JobRecord, spec: JobSpec, caller: Caller, o
     check_spec(spec)
     if not caller.is_operator and spec.nice < min(0, job.spec.nice):
         raise Denied("a negative nice value needs an operator", code="NICE_DENIED")
+    if not caller.is_operator and spec.site_factor != job.spec.site_factor:
+        raise Denied("a site factor needs an operator", code="PRIORITY_DENIED")
     if spec.partitions != job.spec.partitions:
         require_partitions(state, spec.partitions, owner)
     if spec.reservation != job.spec.reservation:
@@ -246,6 +253,8 @@ def _priority(job: JobRecord, spec: JobSpec, event: ev.JobUpdated, text: str, ca
     if not caller.is_operator and value > job.priority:
         raise Denied("raising a priority needs an operator", code="PRIORITY_DENIED")
     spec.priority = value
+    if value:
+        spec.nice = 0  # as in Slurm: what is set is what it is
     event.priority = value
 
 

@@ -43,6 +43,7 @@ from helixctld.io.links import NodeLinks
 from helixctld.io.mailer import Mailer
 from helixctld.io.planning import Planning
 from helixctld.io.relay import Relays
+from helixctld.io.serve_accounts import AccountHandlers
 from helixctld.io.serve_jobs import JobHandlers
 from helixctld.io.serve_nodes import NodeHandlers
 from helixctld.io.serve_reservations import ReservationHandlers
@@ -113,8 +114,9 @@ class Controller:
         self.nodes = NodeHandlers(self)
         self.calendar = Calendar(loop, self.state, self.committer, lambda: self.config)
         self.reservations = ReservationHandlers(self)
+        self.accounts = AccountHandlers(self)
         self.streams = StreamHandlers(self)
-        handlers = (self.jobs, self.nodes, self.reservations, self.streams)
+        handlers = (self.jobs, self.nodes, self.reservations, self.accounts, self.streams)
         self.service = Service(self.people, {name: call for part in handlers for name, call in part.table.items()})
         self._set_pacing()
         self.relays = Relays(lambda to, m: self.links.send(to, m), self.service.on_frame, self.service.on_close)

@@ -22,7 +22,7 @@ from helixctld.core.state import State
 from helixctld.core.usage import fair_shares
 
 _COLUMNS = ("age_from", "aged", "nodes", "cpus", "limit_min", "assoc", "fair", "qos", "partition", "tres_row", "nice",
-            "site", "last")  # fmt: skip
+            "site", "last", "at")  # fmt: skip
 _NEVER = 1 << 50  #: seconds; as the moment a job became eligible: not yet
 
 
@@ -75,11 +75,11 @@ class PriorityColumns:
             rows = list(self._row.values())
         return self._write(state, rows, now) if rows else {}
 
-    def factors(self, state: State, ids: Iterable[int], now: float) -> tuple[list[int], Priorities]:
-        """Priorities and terms of jobs as of now, for hprio: the ids that have any, and their rows."""
+    def factors(self, ids: Iterable[int]) -> tuple[list[int], Priorities]:
+        """What the priorities that are shown were made of: the ids that have one, and their rows of the result."""
         known = [job_id for job_id in ids if job_id in self._row]
         rows = np.array([self._row[job_id] for job_id in known], np.int64)
-        return known, self.plugin.prioritise(self._table(rows, now), self._scale, self.options)
+        return known, self.plugin.prioritise(self._table(rows), self._scale, self.options)
 
     # ---- rows --------------------------------------------------------------------------------------------------------
 
@@ -200,9 +200,10 @@ class PriorityColumns:
             tres=totals,
         )
 
-    def _table(self, rows: Int64, now: float) -> PriorityTable:
+    def _table(self, rows: Int64) -> PriorityTable:
+        """The rows as they were when they were last looked at."""
         of = self._of
-        waited = np.maximum(int(now * 1000) - of["age_from"][rows], 0) + of["aged"][rows]
+        waited = np.maximum(of["at"][rows] - of["age_from"][rows], 0) + of["aged"][rows]
         floor = of["last"][rows] if "INCR_ONLY" in self.options.flags else np.zeros(len(rows), np.int64)
         tres_row: Int32 = of["tres_row"][rows].astype(np.int32)
         return PriorityTable(
@@ -223,7 +224,8 @@ class PriorityColumns:
 
     def _write(self, state: State, rows: list[int], now: float) -> dict[int, int]:
         at = np.array(rows, np.int64)
-        found = self.plugin.prioritise(self._table(at, now), self._scale, self.options).priority
+        self._of["at"][at] = int(now * 1000)
+        found = self.plugin.prioritise(self._table(at), self._scale, self.options).priority
         moved = np.flatnonzero(found != self._of["last"][at])
         self._of["last"][at] = found
         changed: dict[int, int] = {}

@@ -26,6 +26,7 @@ OWNED = {
     "job.release",
     "job.requeue",
     "job.script",
+    "job.top",
     "job.update",
 }
 
