@@ -56,10 +56,7 @@ class KeptReservations:
 
     def next_due(self, now: float) -> float:
         """When the first reservation after `now` comes due, epoch seconds; inf if there is none."""
-        if self._later is None:
-            return float("inf")
-        after = self._later.t_start[self._later.t_start > now - self._t]
-        return self._t + float(after.min()) if len(after) else float("inf")
+        return float(self._start[self._start > now].min(initial=np.inf))
 
     def freeze(self, now: float, places: Places, queue: QueueColumns, step_s: int) -> KeptArrays | None:
         """By slot, with times from `now` on, in whole steps; None if there are none."""
