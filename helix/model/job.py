@@ -100,6 +100,7 @@ class JobSpec(Struct, omit_defaults=True, kw_only=True):
     no_kill: bool = False
     array: IndexSet | None = None
     array_limit: int = 0  # %N: tasks that may run at once; 0 = no limit
+    components: list[JobSpec] = field(default_factory=list)  # of a heterogeneous job: those after the first
     # execution
     work_dir: str = "/"
     script_hash: str = ""
@@ -134,6 +135,7 @@ class Allocation(Struct, omit_defaults=True):
     counts: list[int] = field(default_factory=list)  # CPUs on each node, if one of them has its CPUs counted
     gres: list[dict[str, str]] = field(default_factory=list)  # on each node: kind -> devices, {"gpu:a100": "0-1"}; [] = none
 
+    component: list[int] = field(default_factory=list)  # of each node, for a heterogeneous job; [] = all 0
     billing_milli: int = -1  # thousandths of billing units it is charged a second; -1 = a unit for each CPU
     usage_factor_milli: int = 1000  # of its QOS: what its usage is multiplied by
 

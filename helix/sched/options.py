@@ -34,6 +34,7 @@ class SchedOptions:
     bf_mode: str = "default"  # one of MODES
     bf_protected: int = 1  # how many waiting jobs are promised a start (easy, easy-sjbf, default)
     bf_window_s: int = 7 * 86400  # how far ahead a pass looks
+    resv_over_run_s: int | None = 0  # ResvOverRun: jobs run on after their reservation for so long; None = no limit
     bf_resolution_s: int = 60
     bf_interval_s: float = 30.0  # a pass over the whole queue at most so often
     bf_max_job_test: int = 0  # jobs a pass looks at

@@ -6,7 +6,7 @@ they are.  A snapshot costs one copy of what changed since the last one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -93,6 +93,7 @@ class Snapshot:
     compress: bool = False  # something ended early: kept reservations may move
     gres_kinds: tuple[str, ...] = ()  # columns of GRES
     clones: tuple[str, ...] = ()  # whose rows those after the nodes are, by name of the reservation
+    inside: Int32 = field(default_factory=lambda: np.zeros(0, np.int32))  # by shape: number of a reservation, -1 = none
     reserved: bool = False  # there are reservations: what is free now is not free for any length of time
 
     @property

@@ -47,6 +47,7 @@ class Columns:
         self.nodes = NodeColumns()
         self.rows = RowColumns(self.nodes, self.sources)
         self.shapes = ShapeColumns(self.nodes, self.rows, self.sources, options or SchedOptions(), make_request)
+        self.rows.reservations.options = self.shapes.options
         self.queue = QueueColumns()
         self.pools = PoolColumns(self.sources)
         self.spans = SpanColumns(self.rows, self.sources)
@@ -141,6 +142,7 @@ class Columns:
             full=full,
             compress=compress,
             clones=tuple(clone.reservation for clone in reservations.clones),
+            inside=self.shapes.inside(),
             reserved=bool(reservations.records),
         )
 

@@ -225,7 +225,13 @@ class Cycle:
         columns = self.columns
         columns.take_running(state)
         verified = verify(
-            plan, state, pick=self.select.pick_cpus, spec_of=columns.queue.spec_of, pools=columns.pools, now=now
+            plan,
+            state,
+            pick=self.select.pick_cpus,
+            spec_of=columns.queue.spec_of,
+            pools=columns.pools,
+            now=now,
+            over_run_s=self.options.resv_over_run_s,
         )
         reasons = self._reasons(plan, state)
         if plan.later is not None and self.options.bf_mode == "conservative":

@@ -72,7 +72,9 @@ class ShapeColumns:
         self._ways: dict[int, list[list[int]]] = {}  # head -> rows of each way; only where there is more than the head
         self._head: dict[int, int] = {}  # any other row of those -> its head
         self._part_of: dict[int, Request] = {}  # row of a way with several rows, or of several ways -> its own request
-        self._refused: dict[int, tuple[str, ...]] = {}  # head -> the Admit lines that do not admit its jobs
+        # head -> for each component the Admit lines that do not admit its jobs
+        self._refused: dict[int, tuple[tuple[str, ...], ...]] = {}
+        self.reserved: dict[int, str] = {}  #: rows of requests for a reservation -> which
         self._work = empty_shapes(0)
         self._part_bits = np.zeros((0, 0), np.uint8)
         self._room = np.zeros((0, 0), np.int32)
@@ -140,11 +142,19 @@ class ShapeColumns:
     # ---- shapes --------------------------------------------------------------------------------------------------
 
     def acquire(
-        self, state: State, partition: str, key: Hashable, spec: JobSpec, excluded: list[str], who: Who = NOBODY
+        self,
+        state: State,
+        partition: str,
+        key: Hashable,
+        spec: JobSpec,
+        excluded: list[str],
+        who: Who = NOBODY,
+        reservation: str = "",
     ) -> int:
-        """The row for `spec` of a job of `who` in `partition`, made if need be; `release` it when the job has gone."""
-        refused = self.admission.refused(spec, self.partitions[self.index[partition]], who)
-        full = (partition, (key, refused) if refused else key)
+        """The row for `spec` of a job of `who` in `partition`, made if need be; `release` it when the job has gone.
+        `reservation`: whose rows it may use."""
+        refused = self._all_refused(spec, partition, who)
+        full = (partition, (key, refused, reservation) if refused or reservation else key)
         row = self._rows.get(full)
         if row is not None:
             self._refs[row] += 1
@@ -154,6 +164,8 @@ class ShapeColumns:
         if refused:
             self._refused[row] = refused
         self._fill(row, state)
+        if reservation:
+            self.reserved[row] = reservation
         self._frozen_shapes = self._frozen_tables = None
         return row
 
@@ -226,6 +238,7 @@ class ShapeColumns:
         spec, excluded = self._samples[row]
         try:
             request = self.make_request(spec, partition, self.options)
+        self.reserved.pop(row, None)
         except UsageError:  # refused at submit; only a change of the cluster since can bring it here
             for at in (row, *(other for other, head in self._head.items() if head == row)):
                 self._work.part[at], self._work.gate[at] = self.index[partition.name], BAD
@@ -233,7 +246,9 @@ class ShapeColumns:
                 self.requests[at], self._must[at] = None, []
                 self.needs.fill(at, None, -1)
             return
-        chains = [self._arranged(state, chain) for chain in request.chains]
+        chains = [self._arranged(state, chain, partition) for chain in request.chains]
+        if inside := self.reserved.get(row, ""):
+            chains = [tuple(replace(part, reservation=inside) for part in chain) for chain in chains]
         for chain, way in zip(chains, self._rows_for(row, [len(chain) for chain in chains]), strict=True):
             for place, (part, at) in enumerate(zip(chain, way, strict=True)):
                 self._write(at, state, partition, part, excluded)
@@ -255,6 +270,8 @@ class ShapeColumns:
         return tuple(replace(placed[at], spare=tuple(terms[rank + 1 :])) for rank, at in enumerate(order))
 
     def _rows_for(self, row: int, lengths: list[int]) -> list[list[int]]:
+                if inside:
+                    self.reserved[at] = inside
         """The rows of each way of the request at head `row`; they stay the same while the request does."""
         if lengths == [1]:
             return [[row]]
@@ -273,7 +290,7 @@ class ShapeColumns:
         work.part[row] = self.index[partition.name]
         self.requests[row] = request
         gate = {"nodes": NODE_LIMIT, "memory": BAD}.get(request.limit, 0)
-        must = self.nodes.indexes(state, request.must)
+        must = self.rows.places(request.reservation, self.nodes.indexes(state, request.must))
         if len(must) != len(request.must):
             gate = gate or BAD
         self._must[row] = must
@@ -315,7 +332,7 @@ class ShapeColumns:
     ) -> int:
         """`avoid`: nodes not to be used besides those excluded; `refused`: Admit lines that do not admit the job."""
         counts = (request.sockets_min, request.cores_min, request.threads_min)
-        asked = (request.constraint, request.require, request.exclude, request.reservation)
+        asked = (request.constraint, request.require, request.exclude, request.reservation, request.exclusive)
         key = (int(part), asked, counts, avoid, refused)
         row = self._elig_rows.get(key)
         if row is None:
@@ -329,7 +346,7 @@ class ShapeColumns:
             if refused:
                 allowed &= self.admission.admitting(refused)
             allowed[self.nodes.indexes(state, (*request.exclude, *avoid))] = False
-            allowed = allowed[self.rows.hosts] & self.rows.inside(request.reservation)
+            allowed = allowed[self.rows.hosts] & self.rows.inside(request.reservation, exclusive=request.exclusive)
             row = self._elig_rows[key] = len(self._elig)
             self._elig.append(pack_bits(allowed) & self._part_bits[part])
             self._frozen_tables = None
@@ -382,3 +399,16 @@ class ShapeColumns:
         self.freeze()
         assert self._frozen_needs is not None
         return self._frozen_needs, self.needs.freeze_scores(hosts)
+    def inside(self) -> Int32:
+        """By row: a number for the reservation whose rows the request may use, -1 = none."""
+        found = np.full(max(1, len(self._keys)), -1, np.int32)
+        names = {name: number for number, name in enumerate(dict.fromkeys(self.reserved.values()))}
+        for row, name in self.reserved.items():
+            found[row] = names[name]
+        return found
+
+    def freeze_nodes(self) -> tuple[ShapeArrays, TableArrays]:
+        """As `freeze`, for rows that are the nodes only."""
+        shapes, tables = self.freeze()
+        return shapes, tables._replace(room=tables.room[:, : len(self.nodes)])
+

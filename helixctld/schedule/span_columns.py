@@ -7,7 +7,7 @@ counts as ending in the next step of the plan.  While a job is suspended its end
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -73,13 +73,9 @@ class SpanColumns:
                 continue
             cpus = 0 if job.yields_cpus else node.cpus if alloc.whole else count
             gres = self.sources.gres.held(job, alloc, place) if kinds else ()
-            spans.append(self._put(self.row_of(job, node.index), -1, part, end, stopped, cpus, mem, gres))
+            spans.append(self._put(self.rows.row_of(job, node.index), -1, part, end, stopped, cpus, mem, gres))
         spans.extend(self._put(-1, pool, -1, end, stopped, amount, 0, ()) for pool, amount in pools)
         self._of[job.job_id] = spans
-
-    def row_of(self, job: JobRecord, node: int) -> int:
-        """The row on which a running job is counted: its node, or its reservation's clone of it."""
-        return node
 
     def drop(self, job_id: int, *, early: bool = True) -> None:
         """The job takes nothing any more; `early`: this may leave room for others sooner than planned."""
@@ -90,9 +86,9 @@ class SpanColumns:
         self._alive[spans] = False
         self._free.extend(spans)
 
-    def freeze(self, now: float, part_room: Int32, extra: Iterable[SpanArrays] = ()) -> SpanArrays:
-        """All spans, with times from `now` (epoch seconds) on.  `part_room`: as in `TableArrays`; `extra`: spans of
-        others, put after them."""
+    def freeze(self, now: float, part_room: Int32) -> SpanArrays:
+        """All spans, those of reservations last, with times from `now` (epoch seconds) on.  `part_room`: as in
+        `TableArrays`."""
         self.released_early = False
         keep = np.flatnonzero(self._alive[: self._size])
         end, stopped = self._end[keep], self._stopped[keep]
@@ -107,7 +103,7 @@ class SpanColumns:
             gres=self._gres[keep],
             room=self._rooms(keep, part_room),
         )
-        tables = [own, *extra]
+        tables = [own, *self.rows.reservation_spans(now, own)]
         if len(tables) == 1:
             return own
         return SpanArrays._make(np.concatenate([getattr(t, name) for t in tables]) for name in SpanArrays._fields)

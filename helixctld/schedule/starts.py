@@ -28,6 +28,7 @@ def start_events(state: State, accepted: list[AcceptedStart], now: float) -> lis
             job_id=job.job_id,
             attempt=job.attempt,
             partition=start.partition,
+            reservation=start.reservation,
             time_limit_s=start.time_limit_s,
             alloc=start.alloc,
             array_job_id=job.array_job_id,

@@ -19,6 +19,7 @@ from helix.sched.plan import Plan
 from helix.sched.request import time_limit_s
 from helixctld.core.state import State, core_mask
 from helixctld.schedule.pool_columns import PoolColumns
+from helixctld.schedule.reservation_guard import Guard
 
 PickCpus = Callable[[NodeRecord, int, int], list[int] | None]
 SpecOf = Callable[[int], JobSpec | None]
@@ -32,6 +33,7 @@ class AcceptedStart:
     partition: str
     time_limit_s: int
     alloc: Allocation
+    reservation: str = ""  # whose nodes they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,14 +194,17 @@ def verify(
     spec_of: SpecOf | None = None,
     pools: PoolColumns | None = None,
     now: float = 0.0,
+    over_run_s: int | None = 0,
 ) -> Verified:
     """Check every start of `plan` against `state`, in order; changes nothing.
 
     `spec_of`: the spec each job was planned with; a job whose spec is another object by now is a conflict.  `pools`:
     those of the columns, told of every running job (`Columns.take_running`); with them goes what else is checked.
-    `now`: epoch seconds.
+    `now`: epoch seconds; `over_run_s`: ResvOverRun, None = no limit.
     """
     verified = Verified()
+    guard = Guard(state, plan.clones, over_run_s, now)
+    rows = plan.node.tolist() if plan.row is None else plan.row.tolist()
     commit = _Commit(state, pick, pools, now)
     left: dict[int, int] = {}
     ptr = plan.ptr.tolist()
@@ -225,12 +230,17 @@ def verify(
         if job.spec.time_min_s and limits is not None:
             limit_s = _cut(limit_s, job.spec.time_min_s, limits[i])
         placed = commit.place(nodes[at], cpus[at], mem[at], whole, room)
-        why = placed if isinstance(placed, str) else commit.allow(job, name, limit_s, placed)
+        reservation = guard.reservation_of(job, rows[at], len(state.node_names)) if state.reservations else ""
+        why = placed if isinstance(placed, str) else guard.why_not(job, reservation, limit_s, placed.alloc)
+        if not why and not isinstance(placed, str):
+            why = commit.allow(job, name, limit_s, placed)
         if why or isinstance(placed, str):
             verified.conflicts.append(Conflict(job_id, why))
             continue
         left[job_id] -= 1
-        verified.accepted.append(AcceptedStart(job_id, name, limit_s, placed.alloc))
+        if state.reservations:
+            guard.take(reservation, limit_s, placed.alloc)
+        verified.accepted.append(AcceptedStart(job_id, name, limit_s, placed.alloc, reservation))
     return verified
 
 

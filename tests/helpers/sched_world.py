@@ -86,6 +86,7 @@ class World:
                 job_id=job.job_id,
                 attempt=job.attempt,
                 partition=start.partition,
+                reservation=start.reservation,
                 time_limit_s=start.time_limit_s,
                 alloc=start.alloc,
                 array_job_id=job.array_job_id,
@@ -120,7 +121,7 @@ class World:
         self.do(ev.NodeUpdated(t=self.now, node=name, **fields))
 
     def why(self, job: JobRecord) -> dict[str, Any]:
-        return why(self.state, job, self.cycle.columns, self.now)
+        return why(self.state, job, self.cycle.columns, self.now, self.cycle.outlook)
 
     def where(self, job: JobRecord) -> list[str]:
         assert job.alloc is not None

@@ -13,6 +13,7 @@ from helix.sched.plan import Plan, plan_of, plan_of_ahead
 from helix.sched.snapshot import Snapshot, no_kept
 from helix_native import kernels
 from helix_native.ahead_arrays import NEVER, AheadParams
+from helix_native.arrays import ShapeArrays, TableArrays, pack_bits
 
 
 class Fifo:
@@ -25,10 +26,11 @@ class Fifo:
                 snapshot.nodes, snapshot.shapes, snapshot.tables, snapshot.queue, max(1, options.starts_max)
             )
             return plan_of(snapshot, few)
+        shapes, tables = apart(snapshot) if snapshot.clones else (snapshot.shapes, snapshot.tables)
         result = kernels().plan_ahead(
             snapshot.nodes,
-            snapshot.shapes,
-            snapshot.tables,
+            shapes,
+            tables,
             snapshot.queue,
             snapshot.rows,
             snapshot.needs,
@@ -52,13 +54,33 @@ class Fifo:
         return plan_of_ahead(snapshot, result, full=snapshot.full)
 
 
+def apart(snapshot: Snapshot) -> tuple[ShapeArrays, TableArrays]:
+    """Shapes and tables in which each reservation is a partition of its own (and another one in each partition), so that
+    who waits inside holds back those inside only, and those outside nobody inside."""
+    shapes, tables, count = snapshot.shapes, snapshot.tables, len(snapshot.rows.host)
+    clone = pack_bits(np.arange(count) >= count - len(snapshot.clones))
+    part, rows, of = shapes.part.copy(), [row & ~clone for row in tables.part], list(range(len(tables.part)))
+    for real, number in sorted(set(zip(part.tolist(), snapshot.inside.tolist(), strict=True))):
+        if number >= 0:
+            mine = (snapshot.shapes.part == real) & (snapshot.inside == number)
+            part[mine] = len(rows)
+            rows.append(np.bitwise_or.reduce(tables.elig[shapes.elig[mine]], axis=0))
+            of.append(real)
+    return shapes._replace(part=part), tables._replace(
+        part=np.stack(rows),
+        part_gate=tables.part_gate[of],
+        part_time=tables.part_time[of],
+        part_room=tables.part_room[of],
+    )
+
+
 def is_plain(snapshot: Snapshot) -> bool:
     """True if nothing is asked that only the kernel that looks ahead knows: GRES, pools, ranks, switches, parts,
     reservations, times."""
     needs, jobs, asked = snapshot.needs, snapshot.jobs, snapshot.queue.shape
     special = (needs.chunk >= 0) | (needs.score >= 0) | (needs.switches != 0) | (needs.gres > 0).any(axis=1)
     return not (
-        (snapshot.rows.host != np.arange(len(snapshot.rows.host))).any()
+        snapshot.reserved
         or special[asked].any()
         or jobs.pool_n.any()
         or jobs.limit_min_s.any()

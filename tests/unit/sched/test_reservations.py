@@ -1,0 +1,232 @@
+"""Reservations in planning: who may start where and when, through whole passes on a small cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from helpers.sched_world import World
+
+from helix.model import events as ev
+from helix.model.job import JobRecord
+from helix.model.job_state import Reason
+from helix.model.reservation import ReservationRecord
+from helix.sched.options import SchedOptions
+from helix.wire.methods import Role
+from helix_plugins.sched.backfill import Backfill
+from helix_plugins.sched.fifo import Fifo
+from helixctld.core import reservation_due, reservations
+from helixctld.core.caller import Caller
+
+ADMIN = Caller(uid=0, gid=0, user="root", role=Role.ADMIN)
+HOUR = 3600
+
+
+@pytest.fixture(params=[Backfill, Fifo], ids=["backfill", "fifo"])
+def world(request: pytest.FixtureRequest) -> World:
+    return made(request.param())
+
+
+def made(planner: Any, nodes: int = 3, cpus: int = 4, **options: Any) -> World:
+    w = World(nodes, cpus, options=SchedOptions(def_mem_per_cpu_mib=10, **options))
+    w.cycle.planner = planner
+    return w
+
+
+def reserve(w: World, **asked: str) -> ReservationRecord:
+    """A reservation for user 1000, whose jobs World submits."""
+    asked = {"Users": "1000", "StartTime": "now", "Duration": "60", **asked}
+    event = reservations.create(w.state, asked, ADMIN, w.now, lambda _group: ())
+    w.do(event)
+    tick(w)
+    return w.state.reservations[event.reservation.name]
+
+
+def tick(w: World, seconds: float = 0.0) -> None:
+    """Time goes by, and does to reservations what it does."""
+    w.now += seconds
+    while events := reservation_due.due(w.state, w.now, w.options.resv_over_run_s):
+        w.do(*events)
+
+
+def submit(w: World, minutes: int = 30, user: str = "", **fields: Any) -> JobRecord:
+    job = w.submit(time_limit_s=60 * minutes, **fields)
+    job.user = user
+    return job
+
+
+def started(w: World) -> set[int]:
+    return {job.job_id for job in w.run()}
+
+
+def test_a_job_that_would_reach_into_it_waits_and_a_shorter_one_starts(world: World) -> None:
+    reserve(world, StartTime="now+1hour", Nodes="ALL", Users="alice")
+    short = submit(world, 50)
+    assert started(world) == {short.job_id}
+    world.end(short)
+    long = submit(world, 70)
+    assert started(world) == set()
+    assert long.reason is Reason.RESOURCES
+    tick(world, HOUR)
+    assert started(world) == set()
+    tick(world, HOUR)
+    assert started(world) == {long.job_id}
+
+
+def test_nodes_that_are_not_reserved_are_used(world: World) -> None:
+    reserve(world, StartTime="now+10minutes", Nodes="n1,n3", Users="alice")
+    jobs = [submit(world, 30, cpus_per_task=4) for _ in range(2)]
+    assert started(world) == {jobs[0].job_id}
+    assert world.where(jobs[0]) == ["n2"]
+
+
+def test_only_jobs_that_ask_for_it_start_inside_and_only_there(world: World) -> None:
+    r = reserve(world, Nodes="n2")
+    outside, inside = submit(world, cpus_per_task=4), submit(world, cpus_per_task=4, reservation=r.name)
+    assert started(world) == {outside.job_id, inside.job_id}
+    assert (world.where(inside), inside.reservation) == (["n2"], r.name)
+    assert (world.where(outside), outside.reservation) == (["n1"], "")
+    more = submit(world, cpus_per_task=4, reservation=r.name)
+    assert started(world) == set()
+    world.end(inside)
+    assert started(world) == {more.job_id}
+    assert world.where(more) == ["n2"]
+
+
+def test_a_job_waits_for_its_reservation_to_begin(world: World) -> None:
+    r = reserve(world, StartTime="now+1hour", Nodes="n1")
+    job = submit(world, reservation=r.name)
+    assert started(world) == set()
+    assert job.reason is Reason.RESERVATION
+    tick(world, HOUR)
+    assert started(world) == {job.job_id}
+
+
+def test_a_job_may_start_to_the_end_and_ends_with_it(world: World) -> None:
+    r = reserve(world, Nodes="n1")
+    tick(world, HOUR - 90)
+    job = submit(world, 600, reservation=r.name)
+    assert started(world) == {job.job_id}
+    world.do(ev.JobLaunched(t=world.now, job_id=job.job_id, attempt=0, t_start=world.now))
+    tick(world, 90)
+    assert (job.state, job.outcome, job.reason_text) == ("COMPLETING", "TIMEOUT", f"reservation {r.name} is over")
+    assert r.name not in world.state.reservations
+
+
+def test_res_over_run_lets_it_go_on() -> None:
+    w = made(Backfill(), resv_over_run_s=600)
+    r = reserve(w, Nodes="n1")
+    job = submit(w, 600, reservation=r.name)
+    assert started(w) == {job.job_id}
+    tick(w, HOUR)
+    assert job.outcome is None
+    tick(w, 599)
+    assert job.outcome is None
+    tick(w, 1)
+    assert job.outcome == "TIMEOUT"
+
+
+def test_parts_of_nodes(world: World) -> None:
+    r = reserve(world, CoreCnt="2", Nodes="n1")
+    inside = [submit(world, cpus_per_task=1, reservation=r.name) for _ in range(3)]
+    outside = [submit(world, cpus_per_task=1, nodelist="n1") for _ in range(3)]
+    ids = started(world) | started(world)
+    assert ids == {job.job_id for job in (*inside[:2], *outside[:2])}
+    assert world.state.nodes["n1"].cpus_alloc == 4
+    world.end(inside[0])
+    assert started(world) == {inside[2].job_id}
+    assert started(world) == set()
+
+
+def test_whole_nodes_are_not_to_be_had_of_parts(world: World) -> None:
+    r = reserve(world, CoreCnt="2", Nodes="n1")
+    job = submit(world, reservation=r.name, exclusive=True)
+    assert started(world) == set()
+    world.end(job)
+
+
+def test_running_jobs_stay_when_they_are_ignored(world: World) -> None:
+    old = submit(world, 120, cpus_per_task=3, nodelist="n1")
+    assert started(world) == {old.job_id}
+    r = reserve(world, Nodes="n1", Flags="IGNORE_JOBS", Duration="180")
+    inside = [submit(world, cpus_per_task=1, reservation=r.name) for _ in range(2)]
+    assert started(world) == {inside[0].job_id}
+    assert started(world) == set()
+    world.end(old)
+    assert started(world) == {inside[1].job_id}
+
+
+def test_flex_jobs_start_before_it_and_elsewhere(world: World) -> None:
+    r = reserve(world, Nodes="n1", StartTime="now+10minutes", Flags="FLEX")
+    jobs = [submit(world, 240, cpus_per_task=4, reservation=r.name) for _ in range(4)]
+    assert started(world) == {job.job_id for job in jobs[:3]}
+    outside = submit(world, 5, cpus_per_task=4)
+    assert started(world) == set(), "all nodes are taken"
+    tick(world, 2 * HOUR)
+    assert all(job.outcome is None for job in jobs[:3]), "its end does not end them"
+    world.end(jobs[0])
+    assert outside.job_id in started(world) | started(world)
+
+
+def test_magnetic_draws_in_jobs_that_may_use_it(world: World) -> None:
+    reserve(world, Nodes="n3", Flags="MAGNETIC", ReservationName="magnet", Users="alice")
+    mine = submit(world, user="alice", cpus_per_task=4)
+    world.do(ev.JobUpdated(t=world.now, job_id=mine.job_id, spec=mine.spec))
+    other = submit(world, user="bob", cpus_per_task=4)
+    assert started(world) == {mine.job_id, other.job_id}
+    assert (world.where(mine), mine.reservation) == (["n3"], "magnet")
+    assert (world.where(other), other.reservation) == (["n1"], "")
+
+
+def test_maintenance_keeps_out_the_jobs_of_other_reservations(world: World) -> None:
+    r = reserve(world, Nodes="n1,n2", Duration="240")
+    reserve(world, Nodes="n2", StartTime="now+60minutes", Flags="MAINT", Users="root")
+    jobs = [submit(world, 120, cpus_per_task=4, reservation=r.name) for _ in range(2)]
+    assert started(world) == {jobs[0].job_id}
+    assert world.where(jobs[0]) == ["n1"]
+    assert world.state.nodes["n2"].reservations == [r.name]
+
+
+def test_the_second_of_two_reservations_takes_the_job(world: World) -> None:
+    reserve(world, Nodes="n1", StartTime="now+1hour", ReservationName="later")
+    reserve(world, Nodes="n2", ReservationName="now")
+    job = submit(world, reservation="later,now")
+    assert started(world) == {job.job_id}
+    assert (world.where(job), job.reservation) == (["n2"], "now")
+
+
+def test_deleting_holds_what_waits_and_frees_the_nodes(world: World) -> None:
+    r = reserve(world, Nodes="ALL", StartTime="now+30minutes")
+    waiting, outside = submit(world, reservation=r.name), submit(world, 60)
+    assert started(world) == set()
+    world.do(reservations.delete(world.state, r.name, ADMIN, world.now))
+    assert started(world) == {outside.job_id}
+    assert (waiting.held, waiting.reason) == ("user", Reason.RESERVATION_DELETED)
+    world.do(ev.JobReleased(t=world.now, job_id=waiting.job_id))
+    assert started(world) == {waiting.job_id}
+
+
+def test_no_hold_jobs_after(world: World) -> None:
+    r = reserve(world, Nodes="n1", StartTime="now+30minutes", Flags="NO_HOLD_JOBS_AFTER")
+    waiting = submit(world, reservation=r.name)
+    world.do(reservations.delete(world.state, r.name, ADMIN, world.now))
+    assert started(world) == {waiting.job_id}
+
+
+def test_named_nodes_inside(world: World) -> None:
+    r = reserve(world, Nodes="n1,n3")
+    job = submit(world, reservation=r.name, nodelist="n3")
+    assert started(world) == {job.job_id}
+    assert world.where(job) == ["n3"]
+
+
+def test_a_daily_reservation_keeps_its_nodes_each_day(world: World) -> None:
+    r = reserve(world, Nodes="ALL", Flags="DAILY", Users="alice")
+    short, job = submit(world, 22 * 60), submit(world, 24 * 60)
+    assert started(world) == set()
+    tick(world, HOUR)
+    assert not world.state.reservations[r.name].active
+    assert started(world) == {short.job_id}
+    tick(world, 23 * HOUR)
+    assert world.state.reservations[r.name].active
+    assert job.is_waiting
