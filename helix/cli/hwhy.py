@@ -58,12 +58,46 @@ def render(job: dict[str, Any], colour: bool) -> str:
     if job.get("ahead"):
         ahead = int(job["ahead"])
         lines.append(f"  {ahead} job{'s' if ahead != 1 else ''} ahead of it in the queue")
+    lines.extend(_promised(job))
+    lines.extend(_expected(job))
     nearest = job.get("nearest")
     if nearest:
         lines.append(f"  closest: {nearest.get('node')}: {nearest.get('lacks')}")
     for advice in job.get("advice") or ():
         lines.append(output.paint(f"  try: {advice}", "cyan", colour))
     return "\n".join(lines)
+
+
+def _promised(job: dict[str, Any]) -> list[str]:
+    """Jobs ahead that are promised a start."""
+    from helix.cli.moments import stamp
+
+    return [
+        f"  promised first: job {held.get('id')} of {held.get('user')}, on {held.get('nodes')} "
+        f"at {stamp(float(int(held.get('t_start', 0))))}"
+        for held in job.get("promised") or ()
+    ]
+
+
+def _expected(job: dict[str, Any]) -> list[str]:
+    """When and where it is expected to start, and who is there until then."""
+    from helix.cli.moments import stamp
+
+    t_expected = float(int(job.get("t_expected") or 0))
+    if not t_expected:
+        return []
+    where = f" on {job['sched_nodes']}" if job.get("sched_nodes") else ""
+    lines = [f"  expected start: {stamp(t_expected)}{where}{', promised' if job.get('protected') else ''}"]
+    early, late = (float(int(t)) for t in job.get("expected_range") or (t_expected, t_expected))
+    if late - early >= 60 and not job.get("protected"):
+        lines.append(f"  between {stamp(early)}, if jobs run as long as they usually do, and {stamp(late)}, by limits")
+    for held in job.get("waits_for") or ():
+        count = int(held.get("nodes", 0))
+        nodes = f"{count} node{'s' if count != 1 else ''}"
+        until = stamp(float(int(held.get("t_end", 0))))
+        who = f"job {held.get('id')} of {held.get('user')}"
+        lines.append(f"  held until then: {nodes} by {who}, until {until} at the latest")
+    return lines
 
 
 def _body(invocation: app.Invocation) -> int:

@@ -147,7 +147,7 @@ class Planning:
 
     def why(self, job: JobRecord) -> dict[str, Any]:
         """Why a job waits; see `helixctld.schedule.why`."""
-        return why(self._state, job, self.cycle.columns, self._clock())
+        return why(self._state, job, self.cycle.columns, self._clock(), self.cycle.outlook)
 
     @property
     def shown_version(self) -> int:

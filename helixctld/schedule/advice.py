@@ -1,7 +1,9 @@
-"""The smallest single change to a request that would let it start now, found by trying.
+"""The smallest single change to a request that would let it start now, or sooner, found by trying.
 
-Each trial runs the planner's own filter and choice on what is free, with one term of the request changed.  Numbers
-(memory, CPUs, tasks, nodes) are searched by halving, so the advice names the largest that fits.
+Each trial runs the planner's own filter and choice on what is free, with one term of the request changed; where the
+planner looks ahead, what would fit is also planned against running jobs and promises (`Forecast`), so that the advice
+is what a pass would do.  Numbers (time, memory, CPUs, tasks, nodes) are searched by halving, so the advice names the
+largest that will do.
 """
 
 from __future__ import annotations
@@ -14,25 +16,41 @@ import numpy as np
 from helix.gres import own_units
 from helix.model.job import JobRecord
 from helix.model.partition import PartitionRecord
-from helix.sched.explain import format_mib, plural
+from helix.sched.explain import duration_words, format_mib, limit_option, plural
 from helix.sched.features import EVERY
-from helix.sched.request import Request, partition_limit
+from helix.sched.request import Request, partition_limit, time_limit_s
 from helix_native.arrays import BAD, REQUIRED_DOWN, UNAVAILABLE, Int64, ShapeArrays, TableArrays, pack_bits, unpack_bits
 from helixctld.core.state import State
 from helixctld.schedule.admission import who_of
 from helixctld.schedule.columns import Columns
+from helixctld.schedule.forecast import Forecast, Found
 from helixctld.schedule.looking import Looking, look_at, wanted_gres
 
 ADVICE_MAX = 4
 PARTITIONS_MAX = 16  #: other partitions tried
+SOONER_S = 300  #: least gain worth telling, and a tenth of the wait
+_M, _H, _D = 60, 3600, 86400
+#: time limits tried, shortest first
+LIMITS_S = (
+    *(5 * _M, 10 * _M, 15 * _M, 30 * _M, 1 * _H, 2 * _H, 3 * _H, 4 * _H, 6 * _H, 8 * _H, 12 * _H, 18 * _H),
+    *(1 * _D, 2 * _D, 3 * _D, 5 * _D, 7 * _D, 14 * _D),
+)
 
 
 class Trial:
     """Tries changed requests of one job in one partition against what is free now."""
 
     def __init__(
-        self, state: State, job: JobRecord, partition: PartitionRecord, columns: Columns, row: int, request: Request
+        self,
+        state: State,
+        job: JobRecord,
+        partition: PartitionRecord,
+        columns: Columns,
+        row: int,
+        request: Request,
+        forecast: Forecast | None = None,
     ) -> None:
+        """`row`: the request's, first of its parts; `forecast`: None if the planner does not look ahead."""
         self.state = state
         self.job = job
         self.partition = partition
@@ -42,13 +60,26 @@ class Trial:
         shapes, self.tables = columns.shapes.freeze()
         self.gres = wanted_gres(columns)[row : row + 1]
         self.shape = ShapeArrays._make(column[row : row + 1] for column in shapes)
+        self.forecast = forecast
+        self.limit_s = time_limit_s(job.spec, partition)
+        self.now = "it would fit now" if forecast is None else "it would start now"
 
     def fits(self, tables: TableArrays | None = None, gres: Int64 | None = None, **changes: Any) -> bool:
         """True if the request with these columns changed would find nodes now.  `gres`: units by kind.  [1, G]"""
         copies = {name: np.array([value], getattr(self.shape, name).dtype) for name, value in changes.items()}
         gres = self.gres if gres is None else gres
         work = Looking(self.columns, self.shape._replace(**copies), tables or self.tables, gres)
-        return work.select(0, work.fit_now(0, kept=False), work.usable(0, work.cpus, full=False)) is not None
+        if work.select(0, work.fit_now(0, kept=False), work.usable(0, work.cpus, full=False)) is None:
+            return False
+        if self.forecast is None:
+            return True
+        units = None if gres is self.gres else gres
+        return bool(self.forecast.start(self.row, self.limit_s, now_only=True, tables=tables, gres=units, **changes))
+
+    @property
+    def is_behind(self) -> bool:
+        """True if somebody waits before it in its partition."""
+        return self.columns.jobs_ahead(self.state, self.job.job_id, self.partition.name) > 0
 
     def largest(self, low: int, high: int, fits: Callable[[int], bool]) -> int:
         """The largest number in [low, high] that fits, 0 if `low` does not.  `fits` is monotone."""
@@ -98,6 +129,10 @@ class Trial:
                 request = self.columns.shapes.requests[row]
                 if request is None or partition_limit(spec, request, other)[1]:
                     continue
+                if self.forecast is not None:
+                    if self.forecast.start(row, time_limit_s(spec, other), now_only=True):
+                        found.append(f"with --partition={other.name} it would start now")
+                    continue
                 if self.columns.jobs_ahead(self.state, 0, other.name):
                     continue
                 work = look_at(self.columns)
@@ -112,16 +147,68 @@ class Trial:
 def advise(trial: Trial, code: int) -> list[str]:
     """At most ADVICE_MAX changes, each of which alone would do."""
     found: list[str] = []
-    for attempt in (_partition, _memory, _cpus, _gres, _nodes, _whole, _placement):
+    for attempt in (_time, _partition, _memory, _cpus, _gres, _nodes, _whole, _placement):
         found.extend(attempt(trial))
         if len(found) >= ADVICE_MAX:
             break
-    found = found[:ADVICE_MAX]
+    found = found[:ADVICE_MAX] or _sooner(trial)
     if not found and code in (UNAVAILABLE, REQUIRED_DOWN):
         found.append("nodes it needs are down or drained: see hinfo -R for why")
     if not found and code == BAD:
         found.append("cancel it and ask for what the partition has: see hinfo -N -l")
     return found
+
+
+def _time(trial: Trial) -> list[str]:
+    """A shorter time limit, with which the job would be over before something that is promised begins."""
+    forecast, limit = trial.forecast, trial.limit_s
+    rungs = [rung for rung in LIMITS_S if not limit or rung < limit]
+    if forecast is None or not rungs:
+        return []
+    margin = forecast.options.bf_resolution_s  # a job that is submitted anew is a little later
+    place = trial.largest(
+        1, len(rungs), lambda n: bool(forecast.start(trial.row, rungs[n - 1] + margin, now_only=True))
+    )
+    if not place:
+        return []
+    found = forecast.start(trial.row, limit, now_only=True, least_s=rungs[place - 1] + margin)
+    if found is None:
+        return []
+    best = max(rungs[place - 1], (found.limit_s - margin) // 60 * 60)
+    hole = "in a backfill hole " if trial.is_behind else ""
+    return [f"with --time={limit_option(best)} it would start now {hole}on {found.where}"]
+
+
+def _sooner(trial: Trial) -> list[str]:
+    """Where no change lets it start now: the one that brings the start forward most."""
+    forecast, request = trial.forecast, trial.request
+    if forecast is None:
+        return []
+    row, limit = trial.row, trial.limit_s
+    as_is = forecast.start(row, limit, all_ahead=True)
+    tries: list[tuple[str, Found | None]] = []
+    half = limit // 2 // 60 * 60
+    if half >= 60:
+        tries.append((f"with --time={limit_option(half)}", forecast.start(row, half, all_ahead=True)))
+    nodes = request.nodes_lo // 2
+    if nodes >= max(1, len(request.must)) and not request.tasks:
+        fewer = forecast.start(row, limit, all_ahead=True, nodes_lo=nodes, nodes_hi=nodes, grow=False)
+        tries.append((f"with --nodes={nodes}", fewer))
+    if request.must:
+        tries.append(("without --nodelist", forecast.start(row, limit, all_ahead=True, must_n=0)))
+    if request.constraint != EVERY:
+        tables = trial.with_eligible(features=False)
+        tries.append(("without --constraint", forecast.start(row, limit, all_ahead=True, tables=tables)))
+    good = [(found.wait_s, said) for said, found in tries if found is not None and _is_sooner(found, as_is)]
+    if not good:
+        return []
+    wait_s, said = min(good)
+    gain = "" if as_is is None else f", {duration_words(as_is.wait_s - wait_s)} sooner"
+    return [f"{said} it would start in {duration_words(wait_s)}{gain}"]
+
+
+def _is_sooner(found: Found, as_is: Found | None) -> bool:
+    return as_is is None or found.wait_s <= as_is.wait_s - max(SOONER_S, as_is.wait_s // 10)
 
 
 def _partition(trial: Trial) -> list[str]:
@@ -134,10 +221,10 @@ def _memory(trial: Trial) -> list[str]:
     if request.mem_all or request.mem_node_mib:
         most = min(free, request.mem_node_mib - 1) if request.mem_node_mib else free
         size = trial.largest(1, most, lambda m: trial.fits(mem_all=False, mem_cpu=0, mem_node=m))
-        return [f"with --mem={_memory_option(size)} it would fit now"] if size else []
+        return [f"with --mem={_memory_option(size)} {trial.now}"] if size else []
     if request.mem_cpu_mib > 1:
         size = trial.largest(1, request.mem_cpu_mib - 1, lambda m: trial.fits(mem_cpu=m))
-        return [f"with --mem-per-cpu={_memory_option(size)} it would fit now"] if size else []
+        return [f"with --mem-per-cpu={_memory_option(size)} {trial.now}"] if size else []
     return []
 
 
@@ -150,16 +237,16 @@ def _cpus(trial: Trial) -> list[str]:
     if request.cpus_per_task > 1:
         cpus = trial.largest(1, request.cpus_per_task - 1, lambda c: trial.fits(cpt=c))
         if cpus:
-            found.append(f"with --cpus-per-task={cpus} it would fit now")
+            found.append(f"with --cpus-per-task={cpus} {trial.now}")
     if request.tasks > 1:
         lo = request.nodes_lo
         tasks = trial.largest(lo, request.tasks - 1, lambda t: trial.fits(tasks=t, task_hi=min(t, request.task_hi)))
         if tasks:
-            found.append(f"with --ntasks={tasks} it would fit now")
+            found.append(f"with --ntasks={tasks} {trial.now}")
     elif not request.tasks and request.task_lo > 1:
         tasks = trial.largest(1, request.task_lo - 1, lambda t: trial.fits(task_lo=t, task_hi=t))
         if tasks:
-            found.append(f"with --ntasks-per-node={tasks} it would fit now")
+            found.append(f"with --ntasks-per-node={tasks} {trial.now}")
     return found
 
 
@@ -169,15 +256,15 @@ def _nodes(trial: Trial) -> list[str]:
     if request.tasks or request.nodes_lo <= least:
         return []
     count = trial.largest(least, request.nodes_lo - 1, lambda n: trial.fits(nodes_lo=n, nodes_hi=n, grow=False))
-    return [f"with --nodes={count} it would fit now ({plural(count, 'node')})"] if count else []
+    return [f"with --nodes={count} {trial.now} ({plural(count, 'node')})"] if count else []
 
 
 def _whole(trial: Trial) -> list[str]:
     found = []
     if trial.job.spec.exclusive and trial.fits(exclusive=False):
-        found.append("without --exclusive it would fit now")
+        found.append(f"without --exclusive {trial.now}")
     if trial.request.contiguous and trial.fits(contiguous=False):
-        found.append("without --contiguous it would fit now")
+        found.append(f"without --contiguous {trial.now}")
     return found
 
 
@@ -201,20 +288,20 @@ def _gres(trial: Trial) -> list[str]:
     count = trial.largest(1, wanted - 1, lambda units: trial.fits(gres=with_units(units)))
     if count:
         shown = f"--gres={kind}:{count}" if spec.gres else f"--gpus-per-node={f'{kind}:{count}'.removeprefix('gpu:')}"
-        return [f"with {shown} it would fit now"]
+        return [f"with {shown} {trial.now}"]
     if trial.fits(gres=with_units(0)):
-        return [f"without {'--gres' if spec.gres else '--gpus-per-node'} it would fit now"]
+        return [f"without {'--gres' if spec.gres else '--gpus-per-node'} {trial.now}"]
     return []
 
 
 def _placement(trial: Trial) -> list[str]:
     request, found = trial.request, []
     if request.must and trial.fits(must_n=0):
-        found.append("without --nodelist it would fit now")
+        found.append(f"without --nodelist {trial.now}")
     if request.constraint != EVERY and trial.fits(trial.with_eligible(features=False)):
-        found.append("without --constraint it would fit now")
+        found.append(f"without --constraint {trial.now}")
     if request.require and trial.fits(trial.with_eligible(condition=False)):
-        found.append("without --require it would fit now")
+        found.append(f"without --require {trial.now}")
     if request.exclude and trial.fits(trial.with_eligible(exclusion=False)):
-        found.append("without --exclude it would fit now")
+        found.append(f"without --exclude {trial.now}")
     return found

@@ -91,10 +91,12 @@ class Forecast:
         now_only: bool = False,
         tables: TableArrays | None = None,
         gres: Any = None,
+        least_s: int = 0,
         **changes: Any,
     ) -> Found | None:
         """The earliest start of the request at head `row` with this limit; None if there is none (now, or in the
-        window).  `tables`: in place of the columns'; `gres`, `changes`: columns of the request's shape to change."""
+        window).  `tables`: in place of the columns'; `gres`, `changes`: columns of the request's shape to change;
+        `least_s`: the limit may be cut down to this, and is then as long as the nodes stay free."""
         columns = self.columns
         shapes, own_tables = columns.shapes.freeze()
         needs, extra = columns.shapes.freeze_needs(self.rows.host)
@@ -117,7 +119,7 @@ class Forecast:
             self.rows,
             needs,
             extra,
-            self.jobs,
+            self.jobs._replace(limit_min_s=np.full(1, least_s, np.int64)),
             self.pools,
             self.spans(all_ahead=all_ahead),
             no_kept(1),

@@ -100,6 +100,14 @@ class PoolColumns:
         """What is free of a pool; negative after a limit was lowered."""
         return self._total[pool] - self._used[pool]
 
+    def short(self, state: State, job: JobRecord) -> int:
+        """The first pool that has too little left for a start of the job, -1 if none has."""
+        at, count = self.wanted(state, job)
+        for place in range(at, at + count):
+            if self._amount[place] > self.left(self._pool[place]):
+                return self._pool[place]
+        return -1
+
     def words(self, state: State, pool: int) -> tuple[Reason, str]:
         """The reason of a job that this pool keeps waiting."""
         key = self.keys[pool]

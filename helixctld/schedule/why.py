@@ -15,26 +15,31 @@ from helix.hostlist import format_hostlist
 from helix.model.job import JobRecord
 from helix.model.job_state import JobState, Reason
 from helix.model.partition import PartitionRecord
-from helix.sched.explain import CAUSES, plural
+from helix.sched.explain import CAUSES, duration_words, plural
 from helix.sched.features import format_term
 from helix.sched.request import Request, partition_limit
 from helix.sched.snapshot import REASONS
-from helix_native.arrays import BAD, FAIL_INELIGIBLE, FAIL_SMALL, Flags, unpack_bits
+from helix_native.arrays import BAD, FAIL_INELIGIBLE, FAIL_SMALL, PRIORITY, Flags, unpack_bits
 from helixctld.core.dependencies import unmet
 from helixctld.core.state import State
 from helixctld.schedule.admission import who_of
 from helixctld.schedule.advice import Trial, advise
 from helixctld.schedule.columns import Columns
+from helixctld.schedule.expected import expected
+from helixctld.schedule.forecast import Forecast
 from helixctld.schedule.looking import Looking, gres_masks, look_at
 from helixctld.schedule.nearest import members_of, nearest_node
+from helixctld.schedule.outlook import Outlook
 
 EDGES_SHOWN = 5  #: dependencies that are named
 EXAMPLES = 3  #: node names given for each cause
 
 
-def why(state: State, job: JobRecord, columns: Columns | None = None, now: float = 0.0) -> dict[str, Any]:
+def why(
+    state: State, job: JobRecord, columns: Columns | None = None, now: float = 0.0, outlook: Outlook | None = None
+) -> dict[str, Any]:
     """One entry of job.why's `jobs`.  `columns`: those of the cycle; without them, own ones are made (slow).
-    `now`: epoch seconds, for times to come."""
+    `now`: epoch seconds, for times to come; `outlook`: what the last full pass foresees."""
     if columns is None:
         columns = Columns()
         columns.peek(state)
@@ -49,6 +54,7 @@ def why(state: State, job: JobRecord, columns: Columns | None = None, now: float
         "ahead": 0,
         "nearest": None,
         "advice": [],
+        **expected(state, job, columns, outlook),
     }
     if not job.is_waiting:
         answer["text"] = job.reason_text or f"the job does not wait: it is {job.state}"
@@ -56,8 +62,11 @@ def why(state: State, job: JobRecord, columns: Columns | None = None, now: float
     if job.job_id not in state.schedulable:
         answer["text"], answer["advice"] = _not_eligible(state, job, now)
         return answer
+    forecast = None
+    if outlook is not None and outlook.later is not None:
+        forecast = Forecast(state, columns, outlook, columns.shapes.options, job, now)
     looks = [
-        _in_partition(state, job, state.partitions[name], columns)
+        _in_partition(state, job, state.partitions[name], columns, forecast)
         for name in (job.spec.partitions or [state.default_partition])
         if name in columns.shapes.index
     ]
@@ -110,7 +119,9 @@ def _edges(state: State, job: JobRecord, now: float) -> str:
     return joint.join(unmet(state, job, now, EDGES_SHOWN))
 
 
-def _in_partition(state: State, job: JobRecord, partition: PartitionRecord, columns: Columns) -> dict[str, Any]:
+def _in_partition(
+    state: State, job: JobRecord, partition: PartitionRecord, columns: Columns, forecast: Forecast | None
+) -> dict[str, Any]:
     """The answer for one partition of the job."""
     index = columns.shapes.index[partition.name]
     row = columns.shapes.row_of(state, job.spec, job.excluded_nodes, partition.name, who_of(job))
@@ -132,13 +143,23 @@ def _in_partition(state: State, job: JobRecord, partition: PartitionRecord, colu
         reason, words = partition_limit(job.spec, request, partition)
         if reason is not Reason.NONE:
             return {**look, "reason": str(reason), "text": words, "advice": _limit_advice(reason, partition)}
-        return {**look, **_ways(state, job, partition, columns, row, members, look["ahead"])}
+        if (short := columns.pools.short(state, job)) >= 0:
+            reason, words = columns.pools.words(state, short)
+            return {**look, "reason": str(reason), "text": words or "a limit is reached"}
+        return {**look, **_ways(state, job, partition, columns, row, members, look["ahead"], forecast)}
     finally:
         columns.shapes.release(row)
 
 
 def _ways(
-    state: State, job: JobRecord, partition: PartitionRecord, columns: Columns, row: int, members: Flags, ahead: int
+    state: State,
+    job: JobRecord,
+    partition: PartitionRecord,
+    columns: Columns,
+    row: int,
+    members: Flags,
+    ahead: int,
+    forecast: Forecast | None,
 ) -> dict[str, Any]:
     """The answer for the way in which the job would start soonest; of a way with several parts the worst off."""
     rank = {str(reason): code for code, reason in REASONS.items()}
@@ -149,7 +170,8 @@ def _ways(
         for at in parts:
             request = columns.shapes.request_of(at)
             assert request is not None
-            look = _resources(state, job, partition, columns, at, request, members, ahead)
+            trial = Trial(state, job, partition, columns, at, request, forecast if at == head else None)
+            look = _resources(trial, columns, members, ahead)
             if len(parts) > 1:
                 look["text"] = f"{plural(request.nodes_lo, 'node')} with '{_said(request) or 'any'}': {look['text']}"
             found.append(look)
@@ -169,17 +191,9 @@ def _limit_advice(reason: Reason, partition: PartitionRecord) -> list[str]:
     return ["ask for less memory, or another partition"]
 
 
-def _resources(
-    state: State,
-    job: JobRecord,
-    partition: PartitionRecord,
-    columns: Columns,
-    row: int,
-    request: Request,
-    members: Flags,
-    ahead: int,
-) -> dict[str, Any]:
+def _resources(trial: Trial, columns: Columns, members: Flags, ahead: int) -> dict[str, Any]:
     """The answer where only resources and the queue matter."""
+    row, request = trial.row, trial.request
     work = look_at(columns)
     usable = work.usable(row, work.cpus, full=False)
     fit = work.fit_now(row, kept=False)
@@ -189,10 +203,16 @@ def _resources(
     wanted = f"{plural(request.nodes_lo, 'node')} with {each}"
     if request.tasks:
         wanted = f"{plural(request.tasks, 'task')} of {plural(request.cpus_per_task, 'CPU')}"
-    where = f"partition {partition.name}"
-    trial = Trial(state, job, partition, columns, row, request)
+    where = f"partition {trial.partition.name}"
     if chosen is not None:
         names = format_hostlist(columns.nodes.names[i] for i in chosen[0].tolist())
+        if trial.forecast is not None:
+            now = trial.forecast.start(row, trial.limit_s, now_only=True)
+            if now is not None:
+                return {**look, "reason": str(Reason.RESOURCES), "text": f"fits now on {now.where}: about to start"}
+            limit = f"its limit of {duration_words(trial.limit_s)}" if trial.limit_s else "a job without a time limit"
+            text = f"would fit now on {names}, but not for {limit}: nodes are promised to others before that is over"
+            return {**look, "reason": str(Reason.PRIORITY), "text": text, "advice": advise(trial, PRIORITY)}
         if ahead:
             text = f"would fit now on {names}, but {plural(ahead, 'job')} in {where} come first and wait for more"
             return {**look, "reason": str(Reason.PRIORITY), "text": text, "advice": trial.other_partitions()}

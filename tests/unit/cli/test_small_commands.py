@@ -166,6 +166,22 @@ def test_why_as_text_and_json(run: Any, peer: Any) -> None:
     assert json.loads(run(hwhy, "--json", "12")[1])["jobs"] == [WHY]
 
 
+def test_why_says_what_is_expected_and_who_is_in_the_way(run: Any, peer: Any) -> None:
+    t = 1_800_000_000.4
+    holder = {"id": "7", "user": "bob", "nodes": 2, "t_end": t - 5}
+    first = {"id": "9_1", "user": "eve", "t_start": t - 100, "nodes": "n3"}
+    foreseen = {"t_expected": t, "expected_range": [t - 3600, t + 3600], "protected": False, "sched_nodes": "n[1-2]"}
+    peer.answers["job.why"] = {"jobs": [{**WHY, **foreseen, "waits_for": [holder], "promised": [first]}]}
+    text = run(hwhy, "12")[1]
+    assert "promised first: job 9_1 of eve, on n3 at 2027-01-" in text
+    assert "expected start: 2027-01-" in text
+    assert " on n[1-2]\n" in text
+    assert "if jobs run as long as they usually do, and 2027-01-" in text
+    assert "held until then: 2 nodes by job 7 of bob, until 2027-01-" in text
+    peer.answers["job.why"] = {"jobs": [{**WHY, **foreseen, "protected": True}]}
+    assert " on n[1-2], promised\n" in run(hwhy, "12")[1]
+
+
 def test_why_cleans_what_it_prints(run: Any, peer: Any) -> None:
     peer.answers["job.why"] = {"jobs": [{"id": "1", "state": "PENDING", "text": "a\x1b[2Jb"}]}
     assert "\x1b" not in run(hwhy, "1")[1]
