@@ -235,6 +235,7 @@ ENTITIES: dict[str, Shower] = {
     "reservation": show_reservations,
     "res": show_reservations,
     "license": show_licences,
+    "lic": show_licences,
     "topology": show_topology,
     "topo": show_topology,
     "config": show_config,
