@@ -154,7 +154,7 @@ def test_test_only_says_where_and_submits_nothing(cluster, workdir):
     script.write_text("#!/bin/sh\n")
     done = cluster.run("hsubmit", "--test-only", "-n3", str(script), cwd=workdir)
     assert done.stdout == ""
-    assert "would start now, 3 CPUs on n" in done.stderr
+    assert "using 3 processors on nodes n" in done.stderr
     assert cluster.run("hqueue", "-h").stdout == ""
     never = cluster.run("hsubmit", "--test-only", "-n99", str(script), cwd=workdir, check=False)
     assert never.returncode == 1
