@@ -189,7 +189,7 @@ INFO_FIELDS: tuple[InfoField, ...] = (
     InfoField("L", "DefaultTime", "DEFAULTTIME", SAME, lambda part, _n: limit(part["default_time_s"]),
               "time limit of jobs that give none", lambda part, _n: part["default_time_s"] or 0),
     InfoField("m", "Memory", "MEMORY", LOW, _n("memory_mib"), "memory a node, MiB"),
-    InfoField("M", "PreemptMode", "PREEMPT_MODE", SAME, lambda _p, _n: "OFF", "preemption (not supported yet)"),
+    InfoField("M", "PreemptMode", "PREEMPT_MODE", SAME, _p("preempt_mode"), "how jobs make room for others"),
     InfoField("n", "NodeHost", "HOSTNAMES", SAME, _text("hostname", "n/a"), "host name"),
     InfoField("N", "NodeList", "NODELIST", ALL, _host_list("name"), "the nodes"),
     InfoField("o", "NodeAddr", "NODE_ADDR", SAME, _text("addr", "n/a"), "address"),

@@ -233,6 +233,7 @@ QUEUE_FIELDS: tuple[Field, ...] = (
     Field("", "cpus-per-task CpusPerTask", "CPUS_PER_TASK", "cpus_per_task", help="CPUs a task"),
     Field("", "DeadLine", "DEADLINE", "t_deadline", stamp, help="latest end asked for"),
     Field("", "DerivedEC", "DERIVED_EC", "derived_exit_code", help="highest exit code of the steps"),
+    Field("", "PreemptTime", "PREEMPT_TIME", "t_preempt", stamp, help="when it was last told to make room"),
     Field("", "EligibleTime", "ELIGIBLE_TIME", "t_eligible", stamp, help="when it could first start"),
     Field("", "exit_code ExitCode", "EXIT_CODE", "exit_code", help="exit code and signal"),
     Field("", "MaxNodes", "MAX_NODES", "nodes_max", help="most nodes"),

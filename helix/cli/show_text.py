@@ -103,7 +103,16 @@ def job_lines(job: Row, *, details: bool = False) -> Lines:
             ("EndTime", stamp_or(job["t_end"], "Unknown")),
             ("Deadline", stamp_or(job["t_deadline"], "N/A")),
         ],
-        [("SuspendTime", "None"), ("SecsPreSuspend", int(job["suspended_s"]))],
+        [
+            ("PreemptEligibleTime", stamp_or(job["t_preemptable"], "Unknown")),
+            ("PreemptTime", stamp_or(job["t_preempt"], "None")),
+        ]
+        if job.get("t_preemptable") or job.get("t_preempt")
+        else [],
+        [
+            ("SuspendTime", stamp_or(job.get("t_suspended") or 0.0, "None")),
+            ("SecsPreSuspend", int(job["suspended_s"])),
+        ],
         [("Partition", job["partition"]), ("AllocNode:Sid", f"{job['submit_host']}:0")],
         [("ReqNodeList", null(job["nodelist"])), ("ExcNodeList", null(job["exclude"]))],
         *([[("SchedNodeList", job["sched_nodes"])]] if job.get("sched_nodes") else []),
@@ -308,7 +317,7 @@ def partition_lines(part: Row) -> Lines:
             ("ReqResv", "NO"),
             ("OverSubscribe", part["oversubscribe"]),
         ],
-        [("OverTimeLimit", "NONE"), ("PreemptMode", "OFF")],
+        [("OverTimeLimit", "NONE"), ("PreemptMode", part["preempt_mode"])],
         [
             ("State", part["state"]),
             ("TotalCPUs", part["total_cpus"]),

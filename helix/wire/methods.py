@@ -288,6 +288,12 @@ JOB_ROW: tuple[str, ...] = (
     "sched_nodes",  # nodes it is expected to get, host list
     "t_end",  # end, or expected end by the limit while running; 0 = unknown
     "suspended_s",
+    "t_suspended",  # while SUSPENDED: since when; else 0
+    "suspended_for",  # while SUSPENDED: "" = somebody asked, "preempt", "gang"
+    "t_preempt",  # when it was last told to make room, 0 = never
+    "t_preemptable",  # from then on it may have to; 0 = it does not run
+    "preemptor",  # job it makes room for, or was ended for; 0 = none
+    "preemptions",  # how often it made room
     "time_limit_s",  # 0 = unlimited
     "time_min_s",
     "elapsed_s",  # run time so far without suspensions
@@ -462,6 +468,7 @@ PARTITION_ROW: tuple[str, ...] = (
     "disable_root_jobs",
     "exclusive_user",
     "grace_time_s",
+    "preempt_mode",  # words in force, comma-separated
     "total_nodes",
     "total_cpus",
     "total_memory_mib",

@@ -16,7 +16,8 @@ from helix.model import events as ev
 from helix.model.job import JobRecord
 from helix.model.job_state import JobState
 from helix.model.partition import PartitionRecord
-from helixctld.core.state import State, core_mask
+from helixctld.core.state import State
+from helixctld.core.yielding import core_mask
 
 DEFAULT_SHARE = 4  #: jobs on a CPU with FORCE or YES without a number, as in Slurm
 

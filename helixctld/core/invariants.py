@@ -8,7 +8,8 @@ from __future__ import annotations
 from helix.model.job_state import ACTIVE, JobState
 from helix.model.node import is_counted
 from helixctld.core.gres_use import GresUse
-from helixctld.core.state import State, all_cores, core_mask
+from helixctld.core.state import State, all_cores
+from helixctld.core.yielding import core_mask
 
 
 def check(state: State) -> None:

@@ -14,7 +14,8 @@ from helix.model.job import JobRecord
 from helix.model.job_state import JobState, Reason
 from helix.sched.preempt import CANCEL, OFF, REQUEUE, SUSPEND, Contender, PreemptRules, Terms
 from helixctld.core.reports import may_requeue
-from helixctld.core.state import State, note_cores
+from helixctld.core.state import State
+from helixctld.core.yielding import note_cores
 
 STARTING_S = 0.2  #: after so long a job that was just started is looked at again: its node will have said that it runs
 
@@ -51,6 +52,13 @@ def contender(state: State, job: JobRecord, partition: str = "") -> Contender:
         qos_grace_s=qos.grace_time_s if qos is not None else 0,
         qos_exempt_s=qos.preempt_exempt_time_s if qos is not None else None,
     )
+
+
+def exempt_until(state: State, job: JobRecord) -> float:
+    """From when on a running job may have to make room, epoch seconds."""
+    qos = state.accounts.qos.get(job.spec.qos) if job.spec.qos else None
+    own = qos.preempt_exempt_time_s if qos is not None else None
+    return job.t_start + job.suspended_s + (state.preempt_rules.exempt_s if own is None else own)
 
 
 def how_to(job: JobRecord, terms: Terms, rules: PreemptRules, now: float) -> How | None:

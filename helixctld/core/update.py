@@ -392,7 +392,8 @@ def update_partition(
         elif key == "nodes":
             done["nodes"] = _partition_nodes(state, text)
         else:
-            known = ("state", "nodes", "oversubscribe", "preemptmode", *_PARTITION_TIMES, *_PARTITION_INTS, *_PARTITION_FLAGS, *_PARTITION_LISTS)
+            words = ("state", "nodes", "oversubscribe", "preemptmode")
+            known = (*words, *_PARTITION_TIMES, *_PARTITION_INTS, *_PARTITION_FLAGS, *_PARTITION_LISTS)
             raise UsageError(
                 f"no partition field '{name[:40]}' to update", code="FIELD_UNKNOWN", hint=did_you_mean(key, known)
             )

@@ -124,6 +124,12 @@ _JOB: dict[str, JobGetter] = {
     "sched_nodes": lambda j, _: "",
     "t_end": lambda j, _: end_time(j),
     "suspended_s": lambda j, _: j.suspended_s,
+    "t_suspended": lambda j, _: j.t_suspended if j.state == "SUSPENDED" else 0.0,
+    "suspended_for": lambda j, _: j.suspended_for,
+    "t_preempt": lambda j, _: j.t_preempt,
+    "t_preemptable": lambda j, _: j.t_start + j.suspended_s if j.is_active else 0.0,
+    "preemptor": lambda j, _: j.preemptor,
+    "preemptions": lambda j, _: j.preemptions,
     "time_limit_s": lambda j, _: _time_limit(j),
     "time_min_s": lambda j, _: j.spec.time_min_s,
     "elapsed_s": elapsed,
@@ -306,6 +312,7 @@ def partition_rows(state: State, partitions: Iterable[PartitionRecord]) -> list[
         members = [state.nodes[name] for name in p.nodes if name in state.nodes]
         row: dict[str, Any] = {name: getattr(p, name) for name in PARTITION_ROW if hasattr(p, name)}
         row["nodes"] = format_hostlist(p.nodes)
+        row["preempt_mode"] = ",".join(p.preempt_mode or state.preempt_rules.modes)
         row["total_nodes"] = len(members)
         row["total_cpus"] = sum(n.cpus for n in members)
         row["total_memory_mib"] = sum(n.real_memory_mib for n in members)

@@ -64,6 +64,7 @@ class MakingRoom:
         )
         self._loop = loop
         self._state = state
+        state.preempt_rules = self.room.rules
         self._committer = committer
         self._clock = clock
         self._slice: asyncio.TimerHandle | None = None
@@ -71,7 +72,7 @@ class MakingRoom:
 
     def set_config(self, config: Config) -> None:
         """A live change of the configuration; the plugin stays."""
-        self.room.rules = preempt_rules(config)
+        self._state.preempt_rules = self.room.rules = preempt_rules(config)
 
     def stop(self) -> None:
         """No more slices."""

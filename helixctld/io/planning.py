@@ -271,7 +271,7 @@ class Planning:
 
     def counters(self) -> dict[str, float]:
         """For hdiag."""
-        return asdict(self.cycle.counters)
+        return {**asdict(self.cycle.counters), **self.room.counters()}
 
     def reset_counters(self) -> None:
         """`hdiag --reset`."""

@@ -17,6 +17,7 @@ from helixctld.core.caller import Caller, may_touch, require_owner
 from helixctld.core.effects import Action
 from helixctld.core.enrol import require_qos, settle_account
 from helixctld.core.limits import require_submit
+from helixctld.core.preempt import exempt_until
 from helixctld.core.select_jobs import Target, parse_job_id, resolve, select
 from helixctld.core.state import TOKEN_LIFE_S
 from helixctld.core.submit import check_request, check_script, require_accounts
@@ -223,7 +224,11 @@ class JobHandlers:
         else:
             jobs = list(select(self.ctl.state, m.JobFilter(states=["all"])))[:IDS_MAX]
         lookup = self.ctl.planning.cycle.expectation
-        call.reply({"jobs": [job_dict(j, call.t, lookup) for j in jobs]})
+        rows = [job_dict(j, call.t, lookup) for j in jobs]
+        for job, row in zip(jobs, rows, strict=True):
+            if job.is_active:
+                row["t_preemptable"] = exempt_until(self.ctl.state, job)
+        call.reply({"jobs": rows})
 
     def script(self, call: Call, args: m.JobIdsArgs) -> None:
         """Batch scripts, for their owners."""

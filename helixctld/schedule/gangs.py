@@ -15,7 +15,8 @@ from helix.model.node import NodeRecord
 from helix.sched.preempt import SUSPEND, Terms
 from helixctld.core.gang import jobs_a_cpu, takes_turns
 from helixctld.core.preempt import STARTING_S, How
-from helixctld.core.state import State, core_mask
+from helixctld.core.state import State
+from helixctld.core.yielding import core_mask
 from helixctld.schedule.preempting import Asked, Preempting
 
 

@@ -43,7 +43,8 @@ from helix.sched.request import Request, partition_limit, time_limit_s
 from helix_native.reference import Pass
 from helixctld.core import preempt as rules_of
 from helixctld.core.preempt import How, contender, how_to, make_room
-from helixctld.core.state import State, core_mask
+from helixctld.core.state import State
+from helixctld.core.yielding import core_mask
 from helixctld.schedule.columns import Columns
 from helixctld.schedule.starts import start_events
 from helixctld.schedule.verify import AcceptedStart, PickCpus

@@ -41,10 +41,15 @@ class Room:
 
     @property
     def counters(self) -> dict[str, int]:
-        """For hdiag: attempts, jobs made room for, claims, resumed jobs."""
-        found = dict(self._preempting.counters)
-        found["gang_starts"] = self._gangs.counters["preemptions"]
-        return found
+        """For hdiag: choices tried, jobs made room for, claims, suspended jobs that went on, starts on shared CPUs."""
+        mine = self._preempting.counters
+        return {
+            "preempt_tried": mine["attempts"],
+            "preempt_made": mine["preemptions"],
+            "preempt_claims": mine["claims"],
+            "preempt_resumed": mine["resumes"],
+            "gang_starts": self._gangs.counters["preemptions"],
+        }
 
     def before_pass(self, state: State, now: float) -> Iterator[list[ev.Event]]:
         """Start jobs whose claims have come free."""

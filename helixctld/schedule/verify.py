@@ -17,7 +17,9 @@ from helix.model.node import NodeRecord, is_counted, is_schedulable
 from helix.sched.place import core_width, pick_cpus, socket_cpus
 from helix.sched.plan import Plan
 from helix.sched.request import time_limit_s
-from helixctld.core.state import State, core_mask
+from helixctld.core.state import State
+from helixctld.core.yielding import core_mask
+from helixctld.schedule.components import Group, PartsOf, groups_of
 from helixctld.schedule.pool_columns import PoolColumns
 from helixctld.schedule.reservation_guard import Guard
 
