@@ -232,6 +232,10 @@ class JobRecord(Struct, omit_defaults=True, kw_only=True):
     tasks_done: int = 0  # ended, in any way, after a start
     forgotten_ok: IndexSet | None = None  # array's own record: tasks that completed and left the table
     forgotten_bad: IndexSet | None = None  # likewise, ended in any other way
+    # of the components of heterogeneous jobs, as they are shown; never on a record of the state
+    het_job_id: int = 0
+    het_offset: int = 0
+    het_size: int = 0
     stdout_path: str = ""  # as the node opened it
     stderr_path: str = ""
     usage: dict[str, float] = field(default_factory=dict)  # user_s system_s max_rss_mib
@@ -262,6 +266,8 @@ class JobRecord(Struct, omit_defaults=True, kw_only=True):
         """`12`, `12_3` for a task, `12_[4-9%2]` for an array with tasks that have not started."""
         if self.array_task_id is not None:
             return f"{self.array_job_id}_{self.array_task_id}"
+        if self.het_size:
+            return f"{self.het_job_id}+{self.het_offset}"
         if self.pending:
             limit = f"%{self.spec.array_limit}" if self.spec.array_limit else ""
             return f"{self.job_id}_[{self.pending}{limit}]"

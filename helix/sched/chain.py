@@ -6,12 +6,13 @@ counts form a last part.  Tasks are shared out evenly over the nodes of all part
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from helix.errors import UsageError
-from helix.sched.features import EVERY, AllOf, Alternative, Constraint, Term, meets
+from helix.sched.features import ALTERNATIVES_MAX, EVERY, AllOf, Alternative, Constraint, Term, meets
 
 if TYPE_CHECKING:
     from helix.sched.request import Request
@@ -90,8 +91,47 @@ def shared(tasks: int, nodes: int, at: int, count: int) -> int:
     return base * count + max(0, min(more, at + count) - min(more, at))
 
 
+def joined(requests: Sequence[Request]) -> Request:
+    """The request of a heterogeneous job: every part of every component, as one chain.
+
+    Alternatives of components are combined, at most ALTERNATIVES_MAX of the combinations in the order written.  Whole
+    nodes are for all or for none.  What is not of the chain is the first component's.
+    """
+    first = requests[0]
+    if len(requests) == 1:
+        return first
+    exclusive = any(request.exclusive for request in requests)
+    own = [
+        [
+            tuple(
+                replace(part, component=at, partition=request.partition, exclusive=exclusive, alternatives=())
+                for part in chain
+            )
+            for chain in request.chains
+        ]
+        for at, request in enumerate(requests)
+    ]
+    chains = tuple(
+        tuple(itertools.chain.from_iterable(ways))
+        for ways in itertools.islice(itertools.product(*own), ALTERNATIVES_MAX)
+    )
+    limit = next((request for request in requests if request.limit), first)
+    return replace(first, exclusive=exclusive, alternatives=chains, limit=limit.limit, limit_text=limit.limit_text)
+
+
 def place_required(chain: Chain, features_of: Callable[[str], Collection[str]]) -> Chain | None:
     """The chain with each required node in a part whose term it meets; None if there is no such way."""
+    placed: list[Request] = []
+    for component in dict.fromkeys(part.component for part in chain):
+        own = _placed(tuple(part for part in chain if part.component == component), features_of)
+        if own is None:
+            return None
+        placed.extend(own)
+    return tuple(placed)
+
+
+def _placed(chain: Chain, features_of: Callable[[str], Collection[str]]) -> Chain | None:
+    """`place_required` for the parts of one component, of which the first holds all required nodes."""
     required = chain[0].must
     if not required or len(chain) == 1:
         return chain

@@ -100,6 +100,7 @@ class Plan:
     reasons: dict[int, tuple[Reason, str]] = field(default_factory=dict)  # for exactly those: job id -> reason, text
     truncated: bool = False  # more may start: plan again at once
     counters: dict[str, int] = field(default_factory=dict)
+    start_shape: Int32 | None = None  # shape of each start's first part
     start_limit: Int64 | None = None  # limit of each start, seconds (0 = unlimited); None = the job's own
     row: Int32 | None = None  # parallel with `node`: the row, where that may be a reservation's clone of the node
     chunk: Int32 | None = None  # parallel with `node`: for which part of the request, 0 = the first
@@ -206,6 +207,7 @@ def plan_of_ahead(snapshot: Snapshot, result: AheadResult, *, full: bool) -> Pla
             "beyond_window": int((waits & (result.expected >= NEVER)).sum()) if full else 0,
             "not_reached": int(((result.code == UNTESTED) & in_queue).sum()),
         },
+        start_shape=queue.shape[entry],
         start_limit=result.limit_s[:starts],
         row=rows,
         chunk=result.chunk[:shares],

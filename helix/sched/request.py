@@ -61,7 +61,9 @@ class Request:
     cores_min: int = 0
     threads_min: int = 0  # and so many threads of each core are used, 0 = all: see `cpus_with_threads`
     rank: str = ""  # expression that orders nodes: more of it is preferred
-    spare: tuple[Term, ...] = ()  # of a chain's part: nodes that meet few of these are preferred
+    spare: tuple[Request, ...] = ()  # of a chain's part: nodes that could serve few of these are preferred
+    component: int = 0  # of a heterogeneous job
+    partition: str = ""  # whose nodes serve it; "" = of the entry it belongs to
     reservation: str = ""  # whose rows it may use
     #: other ways to serve it, each a chain of parts that start together on different nodes; () = just this request
     alternatives: tuple[tuple[Request, ...], ...] = ()
@@ -104,6 +106,7 @@ def shape_key(spec: JobSpec, excluded: list[str]) -> Hashable:
         spec.tmp_mib,
         spec.exclusive,
         spec.contiguous,
+        *((tuple(part.partitions), shape_key(part, [])) for part in spec.components),
         spec.constraint,
         spec.require,
         spec.rank,

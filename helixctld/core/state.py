@@ -33,8 +33,8 @@ from helix.model.topology import Topology
 from helix.sched.preempt import PreemptRules
 from helixctld.core.dependencies import Verdict, evaluate, ready_tasks
 from helixctld.core.gres_use import GresUse
-from helixctld.core.reservation_index import awaited, index_job, mark_nodes
 from helixctld.core.limits import LimitBook, OpenJobs, gate
+from helixctld.core.reservation_index import awaited, index_job, mark_nodes
 from helixctld.core.usage import Usage, UsagePolicy
 from helixctld.core.yielding import Yielding, claim_words, core_mask
 
@@ -222,7 +222,8 @@ class State(Yielding):
     def add_job(self, job: JobRecord) -> None:
         """Put a record into the tables and indexes."""
         self.jobs[job.job_id] = job
-        self.next_job_id = max(self.next_job_id, job.job_id + 1)
+        # ids of components follow the leader's
+        self.next_job_id = max(self.next_job_id, job.job_id + 1 + len(job.spec.components))
         self.counts[job.state] = self.counts.get(job.state, 0) + 1
         if job.array_job_id and job.array_task_id is not None:
             self.array_tasks.setdefault(job.array_job_id, {})[job.array_task_id] = job.job_id

@@ -34,7 +34,9 @@ from helixctld.schedule.sources import Sources
 from helixctld.schedule.verify import AcceptedStart, verify
 
 INLINE_WORK = 2_000_000  #: node looks a pass may need to be planned inline: about 4 ms compiled
-REFERENCE_FACTOR = 25  #: how much slower the numpy reference is on small clusters
+REFERENCE_FACTOR = 25  #: how much slower the numpy reference is on small clusters, without a look ahead
+AHEAD_FACTOR = 700  #: the same with a look ahead, and
+FULL_FACTOR = 10_000  #: with an expected start for every job
 CHEAP_S = 0.01  #: a full pass that took less to plan is done in place of a quick one
 QUICK_INLINE_S = 0.008  #: a quick pass that took less to plan is planned inline
 FRUITLESS_MAX = 3  #: after so many passes without one accepted start, plan inline
@@ -200,7 +202,8 @@ class Cycle:
             return False
         nodes = len(snapshot.nodes.cpus)
         work = (nodes + 50) * min(snapshot.depth, self.options.starts_max) + snapshot.depth
-        return work * (1 if is_warm() else REFERENCE_FACTOR) <= INLINE_WORK
+        factor = REFERENCE_FACTOR if self._blind else FULL_FACTOR if snapshot.full else AHEAD_FACTOR
+        return work * (1 if is_warm() else factor) <= INLINE_WORK
 
     def plan(self, snapshot: Snapshot) -> Plan:
         """Any thread; touches the snapshot only."""
@@ -232,6 +235,7 @@ class Cycle:
             pools=columns.pools,
             now=now,
             over_run_s=self.options.resv_over_run_s,
+            parts_of=columns.shapes.parts_asked,
         )
         reasons = self._reasons(plan, state)
         if plan.later is not None and self.options.bf_mode == "conservative":

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from helix.gres import layout_of, mask_of, units_of
+from helix.model.hetjob import spec_at, specs_of
 from helix.model.job import Allocation, JobRecord
 from helix.model.node import NodeRecord
 from helix.sched.gres import devices_in, needs_of, pick_devices
@@ -67,12 +68,12 @@ class NodeGres:
 
     def give(self, state: State, job: JobRecord, alloc: Allocation, taken: dict[str, object]) -> str:
         """Fill in the devices of a start; what is missing, in words, if not all are there any more (nothing is taken)."""
-        needs = needs_of(job.spec).units
-        if not needs and not alloc.whole:
+        if not alloc.whole and not any(needs_of(spec).units for spec in specs_of(job.spec)):
             return ""
         given: list[dict[str, str]] = []
         left: dict[str, dict[str, int]] = {}
-        for name in alloc.nodes:
+        for place, name in enumerate(alloc.nodes):
+            needs = needs_of(spec_at(job.spec, alloc, place)).units
             node = state.nodes[name]
             layout = layout_of(node.gres)
             free = taken.get(name)

@@ -1,33 +1,36 @@
 """What requests ask besides nodes, CPUs and memory, as columns beside the shapes: GRES, rank scores, switches, parts.
 
-Owns no rows: `ShapeColumns` says which row is which request.  A score row is kept for each rank expression (and each
-set of terms that a part of a chain leaves to later parts) in use.
+Owns no rows: `ShapeColumns` says which row is which request.  A score row is kept for each rank expression in use, and
+for each set of later parts to which a part of a chain leaves nodes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from helix.sched.features import Term
 from helix.sched.request import Request
 from helix_native.ahead_arrays import NEVER, AheadTables, NeedArrays
-from helix_native.arrays import Int32
+from helix_native.arrays import Flags, Int32
 from helixctld.schedule.node_attributes import NodeAttributes
 from helixctld.schedule.node_columns import NodeColumns
 from helixctld.schedule.sources import Sources
 
 SCORE_ROWS_SPARE = 16
+Able = Callable[[Request], Flags]  #: nodes that could serve a share of the request if they were empty.  [N]
 
 
 class NeedColumns:
     """One row a shape, at the shape's row."""
 
-    def __init__(self, nodes: NodeColumns, sources: Sources, attributes: NodeAttributes) -> None:
+    def __init__(self, nodes: NodeColumns, sources: Sources, attributes: NodeAttributes, able: Able) -> None:
         self.nodes = nodes
         self.sources = sources
         self.attributes = attributes
+        self.able = able
         self._work = _empty(0, 0)
-        self._score_rows: dict[tuple[str, tuple[Term, ...]], int] = {}
+        self._score_rows: dict[tuple[str, tuple[Request, ...]], int] = {}
         self._scores: list[Int32] = []
         self._frozen_scores: tuple[Int32, Int32] | None = None  # for which hosts, the table
 
@@ -56,7 +59,7 @@ class NeedColumns:
         work.switches[row] = request.switches
         work.switch_wait_s[row] = request.switch_wait_s or NEVER
 
-    def _score_row(self, rank: str, spare: tuple[Term, ...]) -> int:
+    def _score_row(self, rank: str, spare: tuple[Request, ...]) -> int:
         if not rank and not spare:
             return -1
         row = self._score_rows.get((rank, spare))
@@ -68,8 +71,8 @@ class NeedColumns:
                 score_of = self.sources.score_of or self.attributes.scores
                 score += score_of(rank, self.nodes.records)
             step = int(score.max(initial=0)) + 1
-            for term in spare:  # first of all leave nodes to the parts that could not do without
-                score += self.nodes.meeting(term) * np.int64(step)
+            for part in spare:  # first of all leave nodes to the parts that could not do without
+                score += self.able(part) * np.int64(step)
             row = self._score_rows[(rank, spare)] = len(self._scores)
             self._scores.append(score.astype(np.int32))
             self._frozen_scores = None

@@ -14,9 +14,10 @@ from dataclasses import replace
 import numpy as np
 
 from helix.errors import UsageError
+from helix.model.hetjob import specs_of
 from helix.model.job import JobSpec
 from helix.model.partition import PartitionRecord
-from helix.sched.chain import Chain, place_required
+from helix.sched.chain import Chain, joined, place_required
 from helix.sched.options import SchedOptions
 from helix.sched.request import Request, shape_key
 from helix_native.ahead_arrays import AheadTables, NeedArrays
@@ -26,6 +27,7 @@ from helix_native.arrays import (
     INACTIVE,
     NODE_LIMIT,
     Bits,
+    Flags,
     Int32,
     ShapeArrays,
     TableArrays,
@@ -55,7 +57,7 @@ class ShapeColumns:
         self.nodes = nodes
         self.rows = rows
         self.attributes = NodeAttributes(nodes)
-        self.needs = NeedColumns(nodes, sources, self.attributes)
+        self.needs = NeedColumns(nodes, sources, self.attributes, self.able)
         self.admission = Admission(nodes)
         self.options = options
         self.make_request = make_request
@@ -163,9 +165,9 @@ class ShapeColumns:
         self._rows[full] = row
         if refused:
             self._refused[row] = refused
-        self._fill(row, state)
         if reservation:
             self.reserved[row] = reservation
+        self._fill(row, state)
         self._frozen_shapes = self._frozen_tables = None
         return row
 
@@ -201,13 +203,31 @@ class ShapeColumns:
         return None if self.requests[row] is None else self._part_of.get(row, self.requests[row])
 
     def refused(self, row: int) -> tuple[str, ...]:
-        """The Admit lines that do not admit the jobs of a row."""
-        return self._refused.get(self._head.get(row, row), ())
+        """The Admit lines that do not admit the jobs of a row (of a heterogeneous job: its component)."""
+        found = self._refused.get(self._head.get(row, row))
+        if found is None:
+            return ()
+        request = self._part_of.get(row)
+        return found[0 if request is None else request.component]
+
+    def _all_refused(self, spec: JobSpec, partition: str, who: Who) -> tuple[tuple[str, ...], ...]:
+        """`Admission.refused` for each component; () if all lines admit all of them."""
+        if not self.admission.texts:
+            return ()
+        found = []
+        for part in specs_of(spec):
+            own = partition if part is spec or not part.partitions else part.partitions[0]
+            found.append(self.admission.refused(part, self.partitions[self.index.get(own, self.index[partition])], who))
+        return tuple(found) if any(found) else ()
 
     def parts(self, row: int) -> list[int]:
         """All rows that start together with the first row of a way, itself first."""
         ways = self._ways.get(self._head.get(row, row), [])
         return next((way for way in ways if way[0] == row), [row])
+
+    def parts_asked(self, row: int) -> list[Request]:
+        """What each row of `parts` asks."""
+        return [self._part_of.get(at, Request()) for at in self.parts(row)]
 
     def release(self, row: int) -> None:
         """One job fewer asks for this."""
@@ -223,6 +243,7 @@ class ShapeColumns:
 
     def _free_row(self, row: int) -> None:
         self._refused.pop(row, None)
+        self.reserved.pop(row, None)
         self._part_of.pop(row, None)
         self.requests[row] = None
         self._must[row] = []
@@ -237,8 +258,7 @@ class ShapeColumns:
         partition = self.partitions[self.index[self._keys[row][0]]]
         spec, excluded = self._samples[row]
         try:
-            request = self.make_request(spec, partition, self.options)
-        self.reserved.pop(row, None)
+            request = self.request_for(spec, partition)
         except UsageError:  # refused at submit; only a change of the cluster since can bring it here
             for at in (row, *(other for other, head in self._head.items() if head == row)):
                 self._work.part[at], self._work.gate[at] = self.index[partition.name], BAD
@@ -251,27 +271,60 @@ class ShapeColumns:
             chains = [tuple(replace(part, reservation=inside) for part in chain) for chain in chains]
         for chain, way in zip(chains, self._rows_for(row, [len(chain) for chain in chains]), strict=True):
             for place, (part, at) in enumerate(zip(chain, way, strict=True)):
-                self._write(at, state, partition, part, excluded)
                 if len(chains) > 1 or len(chain) > 1:
                     self._part_of[at] = part
+                self._write(at, state, partition, part, excluded)
                 self.needs.fill(at, part, way[place + 1] if place + 1 < len(way) else -1)
+                if inside:
+                    self.reserved[at] = inside
         self.requests[row] = request
 
-    def _arranged(self, state: State, chain: Chain) -> Chain:
+    def request_for(self, spec: JobSpec, partition: PartitionRecord) -> Request:
+        """What a job asks in `partition`, with all its components.  Raises UsageError."""
+        own = self.make_request(spec, partition, self.options)
+        if not spec.components:
+            return own
+        requests = [own]
+        for part in spec.components:
+            name = part.partitions[0] if part.partitions else partition.name
+            if name not in self.index:
+                raise UsageError(f"no partition '{name}'", code="PARTITION_UNKNOWN")
+            request = self.make_request(part, self.partitions[self.index[name]], self.options)
+            requests.append(replace(request, partition=name))
+        return joined(requests)
+
+    def able(self, request: Request) -> Flags:
+        """Nodes that could serve a share of `request` in `request.partition` if they were empty.  [N]"""
+        nodes, size = self.nodes.freeze(), len(self.nodes)
+        able = self.nodes.meeting(request.constraint)
+        if request.partition in self.index:
+            able &= unpack_bits(self._part_bits[self.index[request.partition]], self.rows.count)[:size]
+        if request.require:
+            able &= self.attributes.satisfying(request.require)
+        cpus = np.maximum(request.task_lo * request.cpus_per_task, request.cpus_min)
+        cpus = -(-cpus // nodes.width) * nodes.width
+        memory = np.maximum(cpus * request.mem_cpu_mib, max(request.mem_node_mib, request.mem_floor_mib))
+        able &= (nodes.cpus >= cpus) & (nodes.mem >= memory) & (nodes.tmp >= request.tmp_mib)
+        gres = self.needs.sources.gres
+        if gres.kinds and request.gres:
+            asked = np.array(gres.asked(request))
+            able &= np.array([(np.array(gres.capacity(n)) >= asked).all() for n in self.nodes.records])
+        return able
+
+    def _arranged(self, state: State, chain: Chain, partition: PartitionRecord) -> Chain:
         """The chain with the parts that have least choice first; each spares nodes that later parts could use."""
         if len(chain) == 1:
             return chain
         placed = place_required(chain, lambda name: state.nodes[name].features if name in state.nodes else ())
         if placed is None:  # no way to have the required nodes: the first part asks for all, so that nothing fits
             return chain
-        choice = [int(self.nodes.meeting(part.constraint).sum()) - part.nodes_lo for part in placed]
-        order = sorted(range(len(placed)), key=lambda at: (choice[at], at))
-        terms = [placed[at].constraint for at in order]
-        return tuple(replace(placed[at], spare=tuple(terms[rank + 1 :])) for rank, at in enumerate(order))
+        known = [replace(part, partition=part.partition or partition.name) for part in placed]
+        choice = [int(self.able(part).sum()) - part.nodes_lo for part in known]
+        order = sorted(range(len(known)), key=lambda at: (choice[at], at))
+        parts = [known[at] for at in order]
+        return tuple(replace(part, spare=tuple(parts[rank + 1 :])) for rank, part in enumerate(parts))
 
     def _rows_for(self, row: int, lengths: list[int]) -> list[list[int]]:
-                if inside:
-                    self.reserved[at] = inside
         """The rows of each way of the request at head `row`; they stay the same while the request does."""
         if lengths == [1]:
             return [[row]]
@@ -287,7 +340,7 @@ class ShapeColumns:
 
     def _write(self, row: int, state: State, partition: PartitionRecord, request: Request, excluded: list[str]) -> None:
         work = self._work
-        work.part[row] = self.index[partition.name]
+        work.part[row] = self.index[request.partition or partition.name]
         self.requests[row] = request
         gate = {"nodes": NODE_LIMIT, "memory": BAD}.get(request.limit, 0)
         must = self.rows.places(request.reservation, self.nodes.indexes(state, request.must))
@@ -394,11 +447,6 @@ class ShapeColumns:
             )
         return self._frozen_shapes, self._frozen_tables
 
-    def freeze_needs(self, hosts: Int32) -> tuple[NeedArrays, AheadTables]:
-        """What goes with the shapes of `freeze`, for rows on these nodes."""
-        self.freeze()
-        assert self._frozen_needs is not None
-        return self._frozen_needs, self.needs.freeze_scores(hosts)
     def inside(self) -> Int32:
         """By row: a number for the reservation whose rows the request may use, -1 = none."""
         found = np.full(max(1, len(self._keys)), -1, np.int32)
@@ -412,3 +460,8 @@ class ShapeColumns:
         shapes, tables = self.freeze()
         return shapes, tables._replace(room=tables.room[:, : len(self.nodes)])
 
+    def freeze_needs(self, hosts: Int32) -> tuple[NeedArrays, AheadTables]:
+        """What goes with the shapes of `freeze`, for rows on these nodes."""
+        self.freeze()
+        assert self._frozen_needs is not None
+        return self._frozen_needs, self.needs.freeze_scores(hosts)

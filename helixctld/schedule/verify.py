@@ -68,6 +68,7 @@ class _Placed:
     cpus: list[int]
     lefts: list[int]
     room: tuple[str, int]
+    parts: tuple[_Placed, ...] = ()  # of a heterogeneous job: its components
 
 
 class _Commit:
@@ -140,6 +141,35 @@ class _Commit:
         alloc = Allocation(nodes=nodes, cores=cores, mem_mib=list(mem), whole=whole, counts=counts)
         return _Placed(alloc, indexes, cpus, lefts, room)
 
+    def place_components(
+        self, groups: list[Group], nodes: list[int], cpus: list[int], mem: list[int], whole: bool
+    ) -> _Placed | str:
+        """`place` for each component of a heterogeneous job: all of them, or none."""
+        parts = []
+        for group in groups:
+            partition = self.state.partitions.get(group.partition)
+            if partition is None or partition.state.upper() not in ("UP", "DRAIN"):
+                return f"partition {group.partition} does not start jobs any more"
+            room = (group.partition, 0 if whole else partition.max_cpus_per_node)
+            at = group.places
+            placed = self.place([nodes[k] for k in at], [cpus[k] for k in at], [mem[k] for k in at], whole, room)
+            if isinstance(placed, str):
+                return placed
+            parts.append(placed)
+        indexes = [index for part in parts for index in part.indexes]
+        if len(set(indexes)) != len(indexes):
+            return "a node is named twice"
+        given = [count for part in parts for count in part.cpus]
+        alloc = Allocation(
+            nodes=[name for part in parts for name in part.alloc.nodes],
+            cores=[cores for part in parts for cores in part.alloc.cores],
+            mem_mib=[mib for part in parts for mib in part.alloc.mem_mib],
+            whole=whole,
+            counts=given if any(part.alloc.counts for part in parts) else [],
+            component=[group.component for group in groups for _ in group.places],
+        )
+        return _Placed(alloc, indexes, given, [left for part in parts for left in part.lefts], ("", 0), tuple(parts))
+
     def allow(self, job: JobRecord, partition: str, limit_s: int, placed: _Placed) -> str:
         """Take one start, unless a limit, a licence, GRES or a check forbids it: then why, and nothing is taken."""
         pools, alloc = self.pools, placed.alloc
@@ -161,6 +191,10 @@ class _Commit:
         return ""
 
     def _take(self, placed: _Placed) -> None:
+        if placed.parts:
+            for part in placed.parts:
+                self._take(part)
+            return
         room = placed.room
         for index, left, mib, count in zip(
             placed.indexes, placed.lefts, placed.alloc.mem_mib, placed.cpus, strict=True
@@ -197,12 +231,13 @@ def verify(
     pools: PoolColumns | None = None,
     now: float = 0.0,
     over_run_s: int | None = 0,
+    parts_of: PartsOf | None = None,
 ) -> Verified:
     """Check every start of `plan` against `state`, in order; changes nothing.
 
     `spec_of`: the spec each job was planned with; a job whose spec is another object by now is a conflict.  `pools`:
     those of the columns, told of every running job (`Columns.take_running`); with them goes what else is checked.
-    `now`: epoch seconds; `over_run_s`: ResvOverRun, None = no limit.
+    `now`: epoch seconds; `over_run_s`: ResvOverRun, None = no limit.  `parts_of`: for heterogeneous jobs.
     """
     verified = Verified()
     guard = Guard(state, plan.clones, over_run_s, now)
@@ -214,7 +249,8 @@ def verify(
     limits = None if plan.start_limit is None else plan.start_limit.tolist()
     for i, (job_id, part) in enumerate(zip(plan.start_job.tolist(), plan.start_part.tolist(), strict=True)):
         job = state.jobs.get(job_id)
-        name = plan.partitions[part]
+        groups = [] if job is None else groups_of(plan, i, job, parts_of)
+        name = groups[0].partition if groups else plan.partitions[part]
         why = _may_start(state, job, job_id, name, spec_of)
         if why or job is None:
             verified.conflicts.append(Conflict(job_id, why))
@@ -231,7 +267,10 @@ def verify(
         limit_s = time_limit_s(job.spec, partition)
         if job.spec.time_min_s and limits is not None:
             limit_s = _cut(limit_s, job.spec.time_min_s, limits[i])
-        placed = commit.place(nodes[at], cpus[at], mem[at], whole, room)
+        if groups:
+            placed = commit.place_components(groups, nodes, cpus, mem, whole)
+        else:
+            placed = commit.place(nodes[at], cpus[at], mem[at], whole, room)
         reservation = guard.reservation_of(job, rows[at], len(state.node_names)) if state.reservations else ""
         why = placed if isinstance(placed, str) else guard.why_not(job, reservation, limit_s, placed.alloc)
         if not why and not isinstance(placed, str):
