@@ -46,6 +46,7 @@ DIRECTIVES: dict[str, Callable[[], str]] = {
     "node_states": man_tables.node_state_list,
     "launch_failures": man_tables.launch_failure_list,
     "errors": man_tables.error_list,
+    "reservation_flags": man_tables.reservation_flag_list,
     "error_kinds": man_tables.kind_list,
     "config_keys": man_fields.key_list,
     "assoc_lines": man_fields.assoc_list,

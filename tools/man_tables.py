@@ -21,6 +21,7 @@ from helix.cli.options import ACCEPTED, LATER, STORED, Command, Option
 from helix.cluster import cli as hcluster
 from helix.errors import KINDS, HelixError
 from helix.model.job_state import STATE_CODES, JobState, LaunchFailure, Reason
+from helix.model.reservation import RESERVATION_FLAGS
 from helix.words import NODE_STATE_CODES
 
 WORDS = ROOT / "man" / "src" / "words.md"
@@ -199,6 +200,11 @@ def reason_list() -> str:
 
 def node_state_list() -> str:
     """Node states with their compact forms."""
+def reservation_flag_list() -> str:
+    """Flags of advance reservations."""
+    return "\n".join(f"`{flag}`\n:   {text[0].upper()}{text[1:]}.\n" for flag, text in RESERVATION_FLAGS.items())
+
+
     return "\n".join(f"`{name}` ({NODE_STATE_CODES[name]})\n:   {text}\n" for name, text in node_states().items())
 
 
