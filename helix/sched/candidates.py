@@ -11,6 +11,7 @@ import numpy as np
 
 from helix.sched.options import SchedOptions
 from helix.sched.snapshot import Snapshot
+from helix_native.ahead_arrays import NEVER
 from helix_native.arrays import Flags, Int64
 
 PATIENCE_S = 4 * 3600  #: a job that waited this much longer than its own limit is taken in queue order
@@ -64,3 +65,18 @@ def _place_in(group: Int64, keep: Flags) -> Int64:
     place = np.zeros(len(order), np.int64)
     place[order] = before - base
     return place
+
+
+def as_usual(snapshot: Snapshot) -> Snapshot:
+    """The snapshot as if jobs ran as long as they probably will; nothing is kept or cut."""
+    queue, jobs = snapshot.queue, snapshot.jobs
+    likely = snapshot.estimate_s[queue.job]
+    limit = np.where(likely >= NEVER, 0, likely)
+    return replace(
+        snapshot,
+        queue=queue._replace(limit_s=np.where(queue.limit_s > 0, np.minimum(limit, queue.limit_s), limit)),
+        jobs=jobs._replace(limit_min_s=np.zeros_like(jobs.limit_min_s)),
+        spans=snapshot.spans._replace(t_to=snapshot.likely),
+        kept=None,
+        compress=False,
+    )

@@ -83,7 +83,8 @@ class Snapshot:
     pools: PoolArrays
     spans: SpanArrays
     kept: KeptArrays | None  # what the next plan must go by
-    estimate_s: Int64  # by slot: how long the job will probably run, 0 = unknown
+    estimate_s: Int64  # by slot: how long the job will probably run, NEVER = unknown
+    likely: Int64  # by span: when it will probably end, at most its `t_to`
     generation: Int64  # by slot
     entry_name: Int32  # by entry
     user: Int64  # by slot: uid

@@ -132,6 +132,13 @@ class Planning:
         """True if priorities change while jobs wait: new ones come with the next pass."""
         return self.cycle.priorities is not None
 
+    def priorities_due_in(self, now: float) -> float:
+        """Seconds until all priorities are to be made anew; infinity if nobody waits, or where they stay."""
+        priorities = self.cycle.priorities
+        if priorities is None or not self._state.schedulable:
+            return float("inf")
+        return priorities.due_in(self._state, now)
+
     def initial_priority(self, job_id: int, spec: JobSpec) -> int:
         """The priority plugin's word on a job."""
         return int(self.priority.initial_priority(job_id, spec, held=False))
@@ -197,7 +204,8 @@ class Planning:
             self.poke()
             return
         snapshot = self.cycle.prepare_ahead(self._state, self._clock())
-        future = self._loop.run_in_executor(self._ahead_pool, self.cycle.plan, snapshot)
+        pool = self._ahead_pool if helix_native.is_warm() else self._pool  # behind the loading of the kernels
+        future = self._loop.run_in_executor(pool, self.cycle.plan, snapshot)
         future.add_done_callback(self._planned_ahead)
 
     def _planned_ahead(self, future: asyncio.Future[Plan]) -> None:

@@ -14,7 +14,9 @@ import numpy as np
 from msgspec.structs import astuple
 
 from helix.model.job import JobRecord
+from helix.model.job_state import JobState
 from helix.model.partition import PartitionRecord
+from helix.sched.history import RunTimes
 from helix.sched.options import SchedOptions
 from helix.sched.request import normalise, shape_key, time_limit_s
 from helix.sched.snapshot import CODES, Snapshot
@@ -33,6 +35,9 @@ from helixctld.schedule.shape_columns import MakeRequest, ShapeColumns
 from helixctld.schedule.sources import Sources
 from helixctld.schedule.span_columns import SpanColumns, ended_early
 
+#: states after which a run time says something about the next
+_TELLING = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY})
+
 
 class Columns:
     """Nodes and rows, shapes, queue, pools, and what running jobs take."""
@@ -50,6 +55,7 @@ class Columns:
         self.rows.reservations.options = self.shapes.options
         self.queue = QueueColumns()
         self.pools = PoolColumns(self.sources)
+        self.history = RunTimes()
         self.spans = SpanColumns(self.rows, self.sources)
         self.revision = 0
         self.peeking = False
@@ -75,6 +81,9 @@ class Columns:
         self.update_cluster(state)
         if not self._loaded:
             self._loaded = True
+            for _, job_id in state.finished:
+                if (ended := state.jobs.get(job_id)) is not None and not ended.is_array:
+                    self._learn(ended)
             state.dirty_active.update(state.active)
             state.dirty_jobs.update(state.schedulable)
         if self.pools.is_stale() or self.pools.is_sparse(len(self.queue)):
@@ -133,7 +142,8 @@ class Columns:
             gres_kinds=self.sources.gres.kinds,
             spans=spans,
             kept=None if kept is None else kept.freeze(now, places, self.queue, self.shapes.options.bf_resolution_s),
-            estimate_s=self.queue.estimates(),
+            estimate_s=self.queue.estimates(self.history),
+            likely=self.spans.likely(now, self.history, spans),
             generation=places.generation,
             entry_name=places.entry,
             user=self.queue.users(),
@@ -236,11 +246,20 @@ class Columns:
             if job is not None and job.is_active:
                 part = self.shapes.index.get(job.partition, -1)
                 self.spans.take(state, job, part, self.pools.take_running(state, job))
+                self.spans.set_group(job_id, self.history.group(job.uid, job.spec.name))
             else:
                 self.pools.drop_running(job_id)
                 self.spans.drop(job_id, early=job is None or ended_early(job))
+                if job is not None:
+                    self._learn(job)
         state.dirty_active.clear()
         self.pools.refresh(state)
+
+    def _learn(self, job: JobRecord) -> None:
+        """How long a job ran that ended by itself or at its limit."""
+        if job.state in _TELLING and job.t_start:
+            run_s = job.t_end - job.t_start - job.suspended_s
+            self.history.learn(job.uid, job.spec.name, run_s, job.time_limit_s)
 
     def _take_job(self, state: State, job_id: int) -> None:
         job = state.jobs.get(job_id)
@@ -275,6 +294,7 @@ class Columns:
             for head in self.shapes.heads(row):
                 entries.append(Entry(partition.priority_tier, len(entries), head, limit_s))
         self.queue.add(job, count, CODES.get(job.reason, 0), entries, shapes)
+        self.queue.set_group(job.job_id, self.history.group(job.uid, spec.name))
         if self.sources.pools:
             self.queue.set_pools(job.job_id, *self.pools.wanted(state, job))
 

@@ -30,6 +30,7 @@ from helixctld.schedule.kept import KeptReservations
 from helixctld.schedule.outlook import Expectation, Outlook
 from helixctld.schedule.pace import Pace
 from helixctld.schedule.priorities import PriorityColumns
+from helixctld.schedule.reserved_words import ReservedWords
 from helixctld.schedule.sources import Sources
 from helixctld.schedule.verify import AcceptedStart, verify
 
@@ -324,6 +325,7 @@ class Cycle:
     def _reasons(self, plan: Plan, state: State) -> list[NewReason]:
         news: list[NewReason] = []
         queue, pools = self.columns.queue, self.columns.pools
+        reserved = ReservedWords(state, plan.t)
         for job_id, (reason, words) in plan.reasons.items():
             slot = queue.slot_of.get(job_id)
             if slot is None or job_id not in state.schedulable:
@@ -336,6 +338,7 @@ class Cycle:
                 queue.told[slot], queue.told_pool[slot] = LIMITED, pool
             else:
                 queue.told[slot], queue.told_pool[slot] = CODES[reason], -1
+                reason, words = reserved.reason(state.jobs[job_id], reason, words)
             news.append((job_id, reason, words))
         return news
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helix.model.job import JobRecord, JobSpec
+from helix.sched.history import RunTimes
 from helix_native.ahead_arrays import NEVER, JobArrays
 from helix_native.arrays import Int8, Int32, Int64, QueueArrays
 
@@ -55,7 +56,7 @@ _AHEAD = (
     "told_pool",
     "_user",
     "_generation",
-    "_estimate",
+    "_group",
     "_limit",
     "_limit_min",
     "_deadline",
@@ -79,7 +80,7 @@ class QueueColumns:
         self.told_pool = np.full(64, -1, np.int32)
         self._user = np.zeros(64, np.int64)
         self._generation = np.zeros(64, np.int64)
-        self._estimate = np.zeros(64, np.int64)
+        self._group = np.zeros(64, np.int32)
         self._limit = np.zeros(64, np.int64)
         self._limit_min = np.zeros(64, np.int64)
         self._deadline = np.zeros(64, np.float64)
@@ -159,7 +160,7 @@ class QueueColumns:
         spec = job.spec
         self._limit_min[slot], self._deadline[slot], self._begin[slot] = spec.time_min_s, spec.t_deadline, spec.t_begin
         self._eligible[slot] = job.t_eligible or job.t_submit
-        self._pool_at[slot] = self._pool_n[slot] = self._estimate[slot] = 0
+        self._pool_at[slot] = self._pool_n[slot] = self._group[slot] = 0
         self._limit[slot] = min((entry.limit_s or NEVER for entry in entries), default=NEVER)
         self.told_pool[slot] = -1
         self._slots[slot] = _Slot(spec, priority, len(job.excluded_nodes), ids, shapes)
@@ -170,13 +171,14 @@ class QueueColumns:
         slot = self.slot_of[job_id]
         self._pool_at[slot], self._pool_n[slot] = at, count
 
-    def set_estimate(self, job_id: int, run_s: int) -> None:
-        """How long the job will probably run, seconds; 0 = unknown."""
-        self._estimate[self.slot_of[job_id]] = run_s
+    def set_group(self, job_id: int, group: int) -> None:
+        """The job's group in `RunTimes`."""
+        self._group[self.slot_of[job_id]] = group
 
-    def estimates(self) -> Int64:
-        """By slot.  [J]"""
-        return self._estimate[: max(1, len(self._slots))].copy()
+    def estimates(self, history: RunTimes) -> Int64:
+        """How long each job will probably run, seconds.  [J]"""
+        count = max(1, len(self._slots))
+        return history.estimates(self._group[:count], self._limit[:count])
 
     def generation_of(self, slot: int) -> int:
         """Counts the jobs that had the slot."""
@@ -233,6 +235,11 @@ class QueueColumns:
         if self._ids is None:
             self._ids = self._job_id[: max(1, len(self._slots))].copy()
         return self._frozen, self._ids, self.told[: max(1, len(self._slots))].copy()
+
+    def in_order(self) -> Int64:
+        """Job ids in the order in which they are tried, once for each entry."""
+        queue, ids, _ = self.freeze()
+        return ids[queue.job]
 
     def freeze_ahead(self, now: float, pool: Int32, amount: Int64) -> tuple[JobArrays, Places]:
         """What goes with the queue of `freeze`, with times from `now` (epoch seconds) on.  `pool`, `amount`: the lists

@@ -13,6 +13,7 @@ import numpy as np
 
 from helix.model.job import JobRecord
 from helix.model.job_state import JobState
+from helix.sched.history import RunTimes
 from helix_native.ahead_arrays import NEVER, SpanArrays
 from helix_native.arrays import Int32, Int64
 from helixctld.core.state import State
@@ -22,6 +23,7 @@ from helixctld.schedule.sources import Sources
 
 _GROW = 256
 _FAR = float(NEVER)
+_OVERDUE_S = 60  #: least time a job that has run for longer than was likely is given
 
 
 class SpanColumns:
@@ -37,6 +39,8 @@ class SpanColumns:
         self._stopped = np.zeros(0, np.bool_)
         self._cpus = np.zeros(0, np.int64)
         self._mem = np.zeros(0, np.int64)
+        self._start = np.zeros(0, np.float64)  # of the job, suspensions left out
+        self._group = np.zeros(0, np.int32)  # of the job, in `RunTimes`
         self._part = np.zeros(0, np.int32)  # partition of the job
         self._gres = np.zeros((0, 0), np.int32)
         self._alive = np.zeros(0, np.bool_)
@@ -76,6 +80,23 @@ class SpanColumns:
             spans.append(self._put(self.rows.row_of(job, node.index), -1, part, end, stopped, cpus, mem, gres))
         spans.extend(self._put(-1, pool, -1, end, stopped, amount, 0, ()) for pool, amount in pools)
         self._of[job.job_id] = spans
+        self._start[spans] = job.t_start + job.suspended_s
+
+    def set_group(self, job_id: int, group: int) -> None:
+        """The job's group in `RunTimes`."""
+        self._group[self._of.get(job_id, [])] = group
+
+    def likely(self, now: float, history: RunTimes, spans: SpanArrays) -> Int64:
+        """When the `spans` of `freeze` will probably end.  A job that has run for longer than was likely gets half as
+        long again.  What is known of none (reservations) ends as planned."""
+        keep = np.flatnonzero(self._alive[: self._size])
+        run = np.maximum(0.0, now - self._start[keep])
+        limit = np.minimum(run + spans.t_to[: len(keep)], float(NEVER)).astype(np.int64)
+        left = history.estimates(self._group[keep], limit) - run
+        left = np.where(left > 0, left, _OVERDUE_S + run / 2)
+        found = spans.t_to.copy()
+        found[: len(keep)] = np.minimum(found[: len(keep)], np.ceil(left).astype(np.int64))
+        return np.maximum(found, np.minimum(spans.t_to, spans.t_from + 1))
 
     def drop(self, job_id: int, *, early: bool = True) -> None:
         """The job takes nothing any more; `early`: this may leave room for others sooner than planned."""
@@ -130,7 +151,7 @@ class SpanColumns:
 
     def _grow(self) -> None:
         size = max(_GROW, 2 * len(self._row))
-        for name in ("_row", "_pool", "_part", "_end", "_stopped", "_cpus", "_mem", "_alive"):
+        for name in ("_row", "_pool", "_part", "_group", "_start", "_end", "_stopped", "_cpus", "_mem", "_alive"):
             old = getattr(self, name)
             new = np.zeros(size, old.dtype)
             new[: len(old)] = old

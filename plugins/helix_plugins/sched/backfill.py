@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from helix.sched.candidates import candidate_order, considered
+from helix.sched.candidates import as_usual, candidate_order, considered
 from helix.sched.options import SchedOptions
 from helix.sched.plan import Plan, plan_of_ahead
 from helix.sched.snapshot import Snapshot, no_kept
 from helix_native import kernels
-from helix_native.ahead_arrays import AheadParams
+from helix_native.ahead_arrays import AheadParams, AheadResult
+from helix_native.arrays import Int64
 
 
 class Backfill:
@@ -27,23 +28,30 @@ class Backfill:
     def plan(self, snapshot: Snapshot, options: SchedOptions, now: float, rng: np.random.Generator) -> Plan:
         """One pass over the whole queue, at most `options.starts_max` starts."""
         seen, passed_over = considered(snapshot, options)
-        result = kernels().plan_ahead(
-            seen.nodes,
-            seen.shapes,
-            seen.tables,
-            seen.queue,
-            seen.rows,
-            seen.needs,
-            seen.extra,
-            seen.jobs._replace(order=candidate_order(seen, options)),
-            seen.pools,
-            seen.spans,
-            seen.kept or no_kept(len(seen.job_id)),
-            params_of(seen, options),
-        )
-        plan = plan_of_ahead(seen, result, full=snapshot.full)
+        order = candidate_order(seen, options)
+        plan = plan_of_ahead(seen, _run(seen, options, order), full=snapshot.full)
         plan.counters.update(passed_over)
+        if snapshot.full and bool((snapshot.likely < snapshot.spans.t_to).any()):
+            expected = _run(as_usual(seen), options, order).expected
+            plan.early = np.maximum(expected, options.bf_resolution_s)  # what could start now does
         return plan
+
+
+def _run(snapshot: Snapshot, options: SchedOptions, order: Int64) -> AheadResult:
+    return kernels().plan_ahead(
+        snapshot.nodes,
+        snapshot.shapes,
+        snapshot.tables,
+        snapshot.queue,
+        snapshot.rows,
+        snapshot.needs,
+        snapshot.extra,
+        snapshot.jobs._replace(order=order),
+        snapshot.pools,
+        snapshot.spans,
+        snapshot.kept or no_kept(len(snapshot.job_id)),
+        params_of(snapshot, options),
+    )
 
 
 def params_of(snapshot: Snapshot, options: SchedOptions) -> AheadParams:

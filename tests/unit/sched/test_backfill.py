@@ -49,7 +49,7 @@ def test_a_short_job_overtakes_and_the_promise_holds(mode: str) -> None:
     assert big.reason is Reason.RESOURCES
     assert too_long.reason is Reason.PRIORITY
     assert foreseen(w, big).t_expected <= promised.t_expected
-    assert foreseen(w, too_long).t_expected >= promised.t_expected + HOUR - 120
+    assert foreseen(w, too_long).t_late >= promised.t_expected + HOUR - 120
     w.end(long)
     w.end(fits)
     assert w.run()[0] is big
