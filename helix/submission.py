@@ -232,6 +232,8 @@ def submit_args(script: str | os.PathLike[str] | None, options: Mapping[str, Any
     for name, value in given.items():
         if name in _SAME:
             spec[name] = value
+            if name == "cpus_per_task" and value == 1:
+                spec["cpus_per_task_given"] = True
         else:
             _translate(name, value, spec)
     if not spec.get("name"):

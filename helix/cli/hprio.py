@@ -55,7 +55,8 @@ PRIORITY_FIELDS: tuple[Field, ...] = (
     Field("C", "", "ADMIN", "admin", help="the priority, if an operator set it"),
     Field("f", "", "FAIRSHARE", "norm_fairshare", _norm, help="fair-share factor"),
     Field("F", "", "FAIRSHARE", "fairshare", help="what the fair share adds"),
-    Field("i", "", "JOBID", "display_id job_id array_job_id array_task_id", lambda i, *_: i, key=_id_key, help="job id"),
+    Field("i", "", "JOBID", "display_id job_id array_job_id array_task_id", lambda i, *_: i, key=_id_key,
+          help="job id"),
     Field("j", "", "JOBSIZE", "norm_jobsize", _norm, help="size factor"),
     Field("J", "", "JOBSIZE", "jobsize", help="what the size adds"),
     Field("k", "", "BOUND", "bound", help="what keeping the priority within its bounds added"),
@@ -71,7 +72,8 @@ PRIORITY_FIELDS: tuple[Field, ...] = (
     Field("t", "", "TRES", "norm_tres", _norm, help="TRES factor"),
     Field("T", "", "TRES", "tres", _tres, key=lambda terms: sum(terms.values()), help="what each TRES adds"),
     Field("u", "", "USER", "user", help="user name"),
-    Field("y", "", "PRIORITY", "priority", lambda p: f"{p / _PRIORITY_FULL:.14f}", help="priority as a share of the greatest"),
+    Field("y", "", "PRIORITY", "priority", lambda p: f"{p / _PRIORITY_FULL:.14f}",
+          help="priority as a share of the greatest"),
     Field("Y", "", "PRIORITY", "priority", help="priority"),
 )  # fmt: skip
 
@@ -183,7 +185,8 @@ def _body(invocation: app.Invocation) -> int:
     long, norm = bool(get("long")), bool(get("norm"))
     if get("weights"):
         rows, long, norm = [_weights_row(columns, weights)], False, False
-        given = given or parse_short(default_format(weights, long=False, norm=False).replace(" %.11N", ""), PRIORITY_FIELDS)
+        shown = default_format(weights, long=False, norm=False).replace(_TAIL, "")
+        given = given or parse_short(shown, PRIORITY_FIELDS)
     placed, prefix = given or parse_short(default_format(weights, long=long, norm=norm), PRIORITY_FIELDS)
     layout = Layout(placed, prefix)
     index = {name: at for at, name in enumerate(columns)}

@@ -114,7 +114,9 @@ def choose(text: str) -> list[tuple[Column, int]]:
     return chosen
 
 
-def render(rows: list[dict[str, Any]], chosen: list[tuple[Column, int]], *, header: bool, delimiter: str, end: str) -> str:
+def render(
+    rows: list[dict[str, Any]], chosen: list[tuple[Column, int]], *, header: bool, delimiter: str, end: str
+) -> str:
     """The lines: columns of their widths, or joined by `delimiter`."""
     lines = []
     if delimiter:

@@ -176,6 +176,8 @@ def _script(invocation: app.Invocation) -> Script:
 def _spec(values: dict[str, Any], script: Script, invocation: app.Invocation) -> dict[str, Any]:
     """JobSpec in JSON form, without fields that have their default."""
     spec = {name: values[name] for name in SPEC_FIELDS if name in values}
+    if values.get("cpus_per_task") == 1:
+        spec["cpus_per_task_given"] = True
     if "nodes" in values:
         spec["nodes_min"], spec["nodes_max"] = values["nodes"]
     if "mem" in values:

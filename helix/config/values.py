@@ -245,4 +245,6 @@ _PARSERS: dict[Kind, Callable[[Key, str], Any]] = {
     Kind.WEIGHTS: _weights,
 }
 _EMPTY_TUPLES = frozenset({Kind.LIST, Kind.CHOICES, Kind.HOSTS})
-_TEXTS = frozenset({Kind.TEXT, Kind.PATH, Kind.CHOICE, Kind.LEVEL, Kind.HOSTLIST, Kind.SHARING, Kind.PLUGIN, Kind.WEIGHTS})
+_TEXTS = frozenset(
+    {Kind.TEXT, Kind.PATH, Kind.CHOICE, Kind.LEVEL, Kind.HOSTLIST, Kind.SHARING, Kind.PLUGIN, Kind.WEIGHTS}
+)

@@ -55,6 +55,7 @@ class JobSpec(Struct, omit_defaults=True, kw_only=True):
     tasks: int = 0  # 0 = not given (derived: one a node, or nodes_min * tasks_per_node)
     tasks_per_node: int = 0
     cpus_per_task: int = 1
+    cpus_per_task_given: bool = False  # asked for, if only one
     mem_per_node_mib: int = 0  # --mem; 0 = not given
     mem_per_cpu_mib: int = 0
     mem_all: bool = False  # --mem=0: all memory of each node

@@ -18,6 +18,7 @@ from helix.model.job import JobRecord
 from helix.model.job_state import TERMINAL, JobState, Reason
 from helix.model.node import NodeBase
 from helix.model.reservation import ReservationRecord
+from helixctld.core.mail_marks import set_marks
 from helixctld.core.reservation_index import asked, index_job, mark_nodes
 from helixctld.core.state import State
 from helixctld.core.usage import charge_until, decay
@@ -376,6 +377,7 @@ def _job_updated(state: State, e: ev.JobUpdated) -> None:
         job.assoc = e.assoc
     if e.time_limit_s is not None:
         job.time_limit_s = e.time_limit_s
+        set_marks(state, job, e.t)
         state.dirty_active.add(job.job_id)
         state.dirty_jobs.add(job.job_id)
     if e.pending is not None and job.pending is not None:

@@ -34,6 +34,7 @@ from helix.sched.preempt import PreemptRules
 from helixctld.core.dependencies import Verdict, evaluate, ready_tasks
 from helixctld.core.gres_use import GresUse
 from helixctld.core.limits import LimitBook, OpenJobs, gate
+from helixctld.core.mail_marks import INVALID_DEPEND, set_marks
 from helixctld.core.reservation_index import awaited, index_job, mark_nodes
 from helixctld.core.usage import Usage, UsagePolicy
 from helixctld.core.yielding import Yielding, claim_words, core_mask
@@ -149,6 +150,9 @@ class State(Yielding):
         self.dirty_reservations = True
         # for the shell: drained every loop turn
         self.transitions: list[Transition] = []
+        self.notices: list[tuple[JobRecord, str]] = []  # jobs and words of --mail-type that no transition brings
+        self.marks: dict[tuple[int, str], float] = {}  # (job id, TIME_LIMIT_80 ...) -> when it is passed
+        self.mark_queue: list[tuple[float, int, str]] = []  # heap of the same
         self.counts: dict[str, int] = {}  # state word -> number of records
         self.doomed: set[int] = set()  # waiting jobs whose dependency can never hold and that asked to be killed
 
@@ -268,6 +272,8 @@ class State(Yielding):
         self.tell(job, old, new, t, cause)
         if old in ACTIVE or new in ACTIVE:
             self.dirty_active.add(job.job_id)
+        if new is JobState.RUNNING and job.spec.mail_type:
+            set_marks(self, job, t)
         if new in ACTIVE:
             self.active.add(job.job_id)
         else:
@@ -344,6 +350,8 @@ class State(Yielding):
         else:
             self.schedulable.discard(job.job_id)
             if job.is_waiting:
+                if reason is Reason.DEPENDENCY_NEVER is not job.reason and job.spec.mail_type:
+                    self.notices.append((job, INVALID_DEPEND))
                 job.reason, job.reason_text = reason, text
         self.dirty_jobs.add(job.job_id)
 
@@ -554,7 +562,11 @@ class State(Yielding):
         self.over_run = sorted((j.t_over_run, j.job_id) for j in map(self.jobs.get, self.active) if j and j.t_over_run)
         self.dirty_nodes.update(self.node_names)
         self.dirty_partitions = self.dirty_reservations = True
+        self.marks, self.mark_queue = {}, []
+        for job in map(self.jobs.__getitem__, self.active):
+            set_marks(self, job, now)
         self.transitions.clear()
+        self.notices.clear()
 
     def drop_unused_blobs(self) -> set[str]:
         """Forget blobs that no job refers to, before a snapshot; gives those to keep."""

@@ -7,6 +7,7 @@ from heapq import heappop
 from helix.model import events as ev
 from helix.model.job_state import JobState, Reason
 from helixctld.core import usage
+from helixctld.core.mail_marks import next_mark, pass_marks
 from helixctld.core.requests import end_waiting
 from helixctld.core.state import State
 
@@ -22,12 +23,13 @@ def next_due(state: State, min_job_age_s: float) -> float:
         t = min(t, state.finished[0][0] + min_job_age_s)
     if state.doomed:
         t = 0.0
-    return min(t, usage.next_due(state))
+    return min(t, usage.next_due(state), next_mark(state))
 
 
 def due(state: State, now: float, min_job_age_s: float) -> list[ev.Event]:
     """Events that time alone calls for.  Begin times only touch derived indexes, so they need none."""
     events: list[ev.Event] = [*usage.due(state, now)]
+    pass_marks(state, now)
     looked: set[int] = set()
     while state.timers and state.timers[0][0] <= now:
         _, job_id = heappop(state.timers)

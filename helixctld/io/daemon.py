@@ -263,11 +263,18 @@ class Controller:
                 self.feed.publish_job(change)
                 if change.job.spec.mail_type:
                     self.mailer.on_change(change)
+        self._mail_notices()
         if not self._due_planned:
             self._due_planned = True
             self.loop.call_soon(self._plan_due)
-        if self.state.dirty_jobs or self.state.dirty_nodes or self.state.dirty_partitions:
+        changed = self.state.dirty_jobs or self.state.dirty_nodes or self.state.dirty_partitions
+        if changed or self.planning.priorities_due_in(time.time()) <= 0:  # usage has decayed
             self.planning.wake()
+
+    def _mail_notices(self) -> None:
+        notices, self.state.notices = self.state.notices, []
+        for job, word in notices:
+            self.mailer.on_notice(job, word)
 
     def _perform(self, actions: list[Any]) -> None:
         self.links.perform(actions)
@@ -281,6 +288,7 @@ class Controller:
         now = time.time()
         self.calendar.tick()
         events = timers.due(self.state, now, self.config.min_job_age_s)
+        self._mail_notices()
         if events:
             try:
                 self.committer.commit(events)
@@ -289,7 +297,11 @@ class Controller:
                 self.state.rebuild(now)
         elif self.state.dirty_jobs:
             self.planning.wake()
-        wait = min(TICK_MAX_S, max(0.01, timers.next_due(self.state, self.config.min_job_age_s) - now))
+        again_s = self.planning.priorities_due_in(now)
+        if again_s <= 0:
+            self.planning.wake()
+            again_s = TICK_MAX_S
+        wait = min(TICK_MAX_S, again_s, max(0.01, timers.next_due(self.state, self.config.min_job_age_s) - now))
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.loop.call_later(wait, self._plan_due)

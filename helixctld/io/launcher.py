@@ -47,7 +47,7 @@ def launch_of(job: JobRecord, people: People, kill_wait_s: int, topology: Topolo
         tasks_given=bool(spec.tasks or spec.tasks_per_node),
         tasks_per_node=spec.tasks_per_node,
         cpus_per_task=spec.cpus_per_task,
-        cpus_per_task_given=spec.cpus_per_task > 1,
+        cpus_per_task_given=spec.cpus_per_task_given or spec.cpus_per_task > 1,
         cpus_per_node=alloc.cpus,
         cores=alloc.cores[0],
         gres=alloc.gres[0] if alloc.gres else {},

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from helix.model.job import JobRecord
 from helix.model.job_state import TERMINAL, JobState, Reason
+from helixctld.core.mail_marks import INVALID_DEPEND, MARKS
 from helixctld.core.state import Transition
 
 log = logging.getLogger("helixctld.mail")
@@ -24,6 +25,11 @@ log = logging.getLogger("helixctld.mail")
 QUEUE_MAX = 10_000
 TIMEOUT_S = 20.0
 NEVER_STARTED = frozenset({Reason.INVALID_WORK_DIR, Reason.OUTPUT_UNWRITABLE, Reason.JOB_LAUNCH_FAILURE})
+#: words of --mail-type that no change of state answers to -> what the mail says
+NOTICES = {
+    **{word: f"reached {share}% of its time limit" for word, share in MARKS.items()},
+    INVALID_DEPEND: "dependency can never hold",
+}
 _FAILED = frozenset({"FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "TIMEOUT", "BOOT_FAIL", "CANCELLED"})
 
 
@@ -75,33 +81,46 @@ class Mailer:
             change = replace(change, old=JobState.RUNNING)
         self._tell(change)
 
+    def on_notice(self, job: JobRecord, word: str) -> None:
+        """Queue a mail that no change of state brings: TIME_LIMIT_80 and the like, INVALID_DEPEND."""
+        wanted = set(job.spec.mail_type)
+        if not self.is_on or (word not in wanted and not (word == INVALID_DEPEND and "ALL" in wanted)):
+            return
+        if job.array_task_id is not None and "ARRAY_TASKS" not in wanted:
+            return
+        self._post(job, NOTICES[word], whole_array=False)
+
     def _tell(self, change: Transition) -> None:
         job, wanted = change.job, set(change.job.spec.mail_type)
         if job.array_task_id is not None and "ARRAY_TASKS" not in wanted and not _begins_array(change):
             return
         if wanted.isdisjoint(mail_kinds(change)):
             return
+        # of an array its own exit is always 0:0
+        ended = f", exit code {job.derived_exit if job.is_array else job.exit}" if change.new in TERMINAL else ""
+        text = f"{change.old} -> {change.new}{ended}"
+        self._post(job, f"{change.new}{ended}", text, whole_array="ARRAY_TASKS" not in wanted)
+
+    def _post(self, job: JobRecord, what: str, text: str = "", *, whole_array: bool) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="mail", daemon=True)
             self._thread.start()
         try:
-            self._queue.put_nowait(self._message(job, change, whole_array="ARRAY_TASKS" not in wanted))
+            self._queue.put_nowait(self._message(job, what, text or what, whole_array=whole_array))
         except queue.Full:
             self.dropped += 1
 
-    def _message(self, job: JobRecord, change: Transition, *, whole_array: bool) -> EmailMessage:
+    def _message(self, job: JobRecord, what: str, text: str, *, whole_array: bool) -> EmailMessage:
         to = job.spec.mail_user or job.user
         if "@" not in to and self.domain:
             to = f"{to}@{self.domain}"
         mail = EmailMessage()
-        # of an array its own exit is always 0:0
-        ended = f", exit code {job.derived_exit if job.is_array else job.exit}" if change.new in TERMINAL else ""
         name = "".join(c for c in job.spec.name if c.isprintable())[:200]
         ident = str(job.array_job_id) if job.array_job_id and whole_array else job.display_id
-        mail["Subject"] = f"Helix Job_id={ident} Name={name} {change.new}{ended}"
+        mail["Subject"] = f"Helix Job_id={ident} Name={name} {what}"
         mail["To"] = "".join(c for c in to if c.isprintable())
         mail["From"] = f"helix@{self.domain or 'localhost'}"
-        mail.set_content(f"Job {ident} ({name}) on cluster {self.cluster}: {change.old} -> {change.new}{ended}\n")
+        mail.set_content(f"Job {ident} ({name}) on cluster {self.cluster}: {text}\n")
         return mail
 
     def _run(self) -> None:

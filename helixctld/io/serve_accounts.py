@@ -156,7 +156,7 @@ def _run_minutes(ctl: Controller, found: FairShares) -> list[dict[str, int]]:
     for job_id in state.active:
         job = state.jobs[job_id]
         row = found.row.get(job.assoc)
-        if row is None or job.alloc is None:
+        if row is None or job.alloc is None or not job.time_limit_s:
             continue
         left_s = limits.remaining_s(state, job)
         for name, count in limits.counts_of(state, job, job.alloc).items():

@@ -202,7 +202,7 @@ class NodeHandlers:
         warnings = self.ctl.apply_config(new, accounts)
         shown = [({"key": c.key, "old": c.old, "new": c.new}, c.reloadable) for c in changes]
         if accounts.associations != before.associations or accounts.qos != before.qos:
-            shown.append(({"key": "AssocFile", "old": describe(before), "new": describe(accounts)}, True))
+            shown.append(({"key": "AssocFile", "old": describe(before), "new": f"{describe(accounts)}, changed"}, True))
         result = {
             "applied": [change for change, live in shown if live],
             "needs_restart": [change for change, live in shown if not live],

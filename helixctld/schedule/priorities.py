@@ -46,17 +46,18 @@ class PriorityColumns:
         self.options = options
         self._seen = ()
 
-    def due(self, state: State, now: float) -> bool:
-        """True if all priorities are to be made anew."""
-        stale = self._usage_seen != state.usage_version or self._seen != self._versions(state)
-        return stale or now >= self._t_all + self.options.calc_period_s
+    def due_in(self, state: State, now: float) -> float:
+        """Seconds until all priorities are to be made anew; 0 or less: now."""
+        if self._usage_seen != state.usage_version or self._seen != self._versions(state):
+            return 0.0
+        return self._t_all + self.options.calc_period_s - now
 
     def update(self, state: State, now: float) -> dict[int, int]:
         """Bring `JobRecord.priority` up to date.  Drains nothing of the state.
 
         Gives the new priorities by job id.
         """
-        versions, everything = self._versions(state), self.due(state, now)
+        versions, everything = self._versions(state), self.due_in(state, now) <= 0
         if self._usage_seen != state.usage_version or self._seen != versions:
             self._usage_seen = state.usage_version
             self._read_shares(state)

@@ -131,6 +131,10 @@ def test_what_was_not_asked_for_is_not_said(cluster, workdir):
     assert "" not in [value for name, value in env.items() if name.startswith(("SLURM_", "HELIX_"))]
 
 
+def test_one_cpu_for_each_task_is_said_if_it_was_asked_for(cluster, workdir):
+    assert both(environment(cluster, workdir, "-c1"), "CPUS_PER_TASK") == "1"
+
+
 def test_memory_per_cpu(cluster, workdir):
     env = environment(cluster, workdir, "-n2", "--mem-per-cpu=50")
     assert (both(env, "MEM_PER_CPU"), both(env, "MEM_PER_NODE")) == ("50", None)

@@ -155,6 +155,22 @@ def test_time_limit_and_requeue(mailing, post, work):
     nothing_more(mailing, post, work, 1)
 
 
+def test_shares_of_the_time_limit_and_hopeless_dependencies(mailing, post, work):
+    kinds = "--mail-type=TIME_LIMIT_50,TIME_LIMIT_90"
+    job = submit(mailing, work, "exec sleep 60", "-t0:02", "-J", "long", kinds, *NULL)
+    finish(mailing, job)
+    assert wait_mails(mailing, post, 2) == [
+        f"Helix Job_id={job} Name=long reached {share}% of its time limit" for share in (50, 90)
+    ]
+    post.mails.clear()
+    waits = submit(mailing, work, "true", "-J", "late", f"-dafterok:{job}", "--mail-type=INVALID_DEPEND", *NULL)
+    assert wait_mails(mailing, post, 1) == [
+        f"Helix Job_id={waits} Name=late dependency can never hold"
+    ]
+    mailing.run("hcancel", str(waits))
+    nothing_more(mailing, post, work, 1)
+
+
 def test_an_array_sends_one_mail_and_its_tasks_if_asked(mailing, post, work):
     body = "exit $((SLURM_ARRAY_TASK_ID - 1))"
     array = submit(mailing, work, body, "-a1-2", "-J", "two", "--mail-type=BEGIN,END", *NULL)
