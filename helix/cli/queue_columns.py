@@ -51,8 +51,13 @@ def _start(t_start: float, t_expected: float) -> str:
     return stamp(t_start or float(int(t_expected)))
 
 
-def _reason_or_nodes(state: str, reason: str, nodes: str) -> str:
-    return f"({reason})" if state in _SHOWS_REASON else nodes
+def reason_words(reason: str, text: str) -> str:
+    """A reason, with the words that squeue shows beside it."""
+    return f"{reason}, {text}" if text == "Reserved for maintenance" else reason
+
+
+def _reason_or_nodes(state: str, reason: str, nodes: str, text: str) -> str:
+    return f"({reason_words(reason, text)})" if state in _SHOWS_REASON else nodes
 
 
 def _time_left(state: str, limit_s: int, used_s: float) -> str:
@@ -187,14 +192,14 @@ QUEUE_FIELDS: tuple[Field, ...] = (
     Field("P", "Partition", "PARTITION", "partition", help="partition"),
     Field("q", "QOS", "QOS", "qos", or_null, help="quality of service"),
     Field("Q", "PriorityLong", "PRIORITY", "priority", help="priority, a number"),
-    Field("r", "Reason", "REASON", "reason", help="why it waits, or ended as it did"),
+    Field("r", "Reason", "REASON", "reason reason_text", reason_words, help="why it waits, or ended as it did"),
     Field(
         "R",
         "ReasonList",
         "NODELIST(REASON)",
         "state reason nodes",
         _reason_or_nodes,
-        key=lambda _, reason, nodes: (nodes, reason),
+        key=lambda _, reason, nodes, _text: (nodes, reason),
         help="nodes, or the reason in parentheses",
     ),
     Field("s", "SelectJobInfo", "SELECT_JOBINFO", "", lambda: "", help="nothing here"),

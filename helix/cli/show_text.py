@@ -7,7 +7,7 @@ What Helix does not have shows the value Slurm shows when it is not used.
 from __future__ import annotations
 
 from helix.cli.moments import elapsed_padded, limit_padded, stamp_or
-from helix.cli.queue_columns import memory
+from helix.cli.queue_columns import memory, reason_words
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,7 +80,11 @@ def job_lines(job: Row, *, details: bool = False) -> Lines:
             ("QOS", null(job["qos"])),
             *([("WCKey", job["wckey"])] if job["wckey"] else []),
         ],
-        [("JobState", _state_of(job)), ("Reason", job["reason"]), ("Dependency", null(job["dependency"]))],
+        [
+            ("JobState", _state_of(job)),
+            ("Reason", reason_words(job["reason"], job["reason_text"]).replace(" ", "_")),
+            ("Dependency", null(job["dependency"])),
+        ],
         [
             ("Requeue", int(job["requeue"])),
             ("Restarts", job["attempt"]),

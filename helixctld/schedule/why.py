@@ -30,6 +30,7 @@ from helixctld.schedule.forecast import Forecast
 from helixctld.schedule.looking import Looking, gres_masks, look_at
 from helixctld.schedule.nearest import members_of, nearest_node
 from helixctld.schedule.outlook import Outlook
+from helixctld.schedule.reserved_words import ReservedWords
 
 EDGES_SHOWN = 5  #: dependencies that are named
 EXAMPLES = 3  #: node names given for each cause
@@ -62,6 +63,11 @@ def why(
     if job.job_id not in state.schedulable:
         answer["text"], answer["advice"] = _not_eligible(state, job, now)
         return answer
+    reserved = ReservedWords(state, now)
+    if job.spec.reservation:
+        answer["text"] = reserved.inside(job)
+        answer["advice"] = [f"drop the wish for it: hctl update JobId={job.job_id} Reservation="]
+        return answer
     forecast = None
     if outlook is not None and outlook.later is not None:
         forecast = Forecast(state, columns, outlook, columns.shapes.options, job, now)
@@ -76,6 +82,8 @@ def why(
     rank = {str(reason): code for code, reason in REASONS.items()}
     best = max(looks, key=lambda look: rank.get(look["reason"], 0))
     answer.update(best)
+    if words := reserved.in_the_way(job)[0]:
+        answer["text"] += f"; {words}"
     return answer
 
 
@@ -102,6 +110,10 @@ def _not_eligible(state: State, job: JobRecord, now: float) -> tuple[str, list[s
             return f"its dependency can never be met: {_edges(state, job, now)}", [
                 f"cancel it, or: hctl update JobId={ident} Dependency="
             ]
+        case Reason.RESERVATION:
+            return job.reason_text, [f"drop the wish for it: hctl update JobId={ident} Reservation="]
+        case Reason.RESERVATION_DELETED:
+            return f"{job.reason_text}, and the job is held", [f"let it run anywhere: hctl release {ident}"]
         case Reason.ARRAY_TASK_LIMIT:
             limit = job.spec.array_limit
             return f"{plural(job.tasks_active, 'task')} of the array run, %{limit} allows {limit}", [

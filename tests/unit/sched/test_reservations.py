@@ -230,3 +230,27 @@ def test_a_daily_reservation_keeps_its_nodes_each_day(world: World) -> None:
     tick(world, 23 * HOUR)
     assert world.state.reservations[r.name].active
     assert job.is_waiting
+
+
+def test_maintenance_is_the_reason_shown(world: World) -> None:
+    job = submit(world, 120)
+    world.do(reservations.create(world.state, {"StartTime": "now+1hour", "Duration": "60", "Nodes": "ALL",
+                                               "Users": "root", "Flags": "MAINT", "ReservationName": "fans"},
+                                 ADMIN, world.now, lambda _group: ()))  # fmt: skip
+    assert started(world) == set()
+    assert (job.reason, job.reason_text) == (Reason.REQ_NODE_NOT_AVAIL, "Reserved for maintenance")
+    assert "reserved: n[1-3] by fans" in world.why(job)["text"]
+
+
+def test_why_tells_of_the_reservation(world: World) -> None:
+    r = reserve(world, Nodes="n1", StartTime="now+1hour")
+    inside = submit(world, 600, reservation=r.name, cpus_per_task=4)
+    assert world.why(inside)["text"].startswith(f"reservation {r.name} begins ")
+    tick(world, HOUR)
+    assert started(world) == {inside.job_id}
+    second = submit(world, 600, reservation=r.name)
+    assert started(world) == set()
+    assert f"room in reservation {r.name}: jobs of it are on 1 of its 1 node" in world.why(second)["text"]
+    world.do(reservations.update(world.state, r.name, {"EndTime": "now+1minute"}, ADMIN, world.now, lambda _g: ()))
+    tick(world, 60)
+    assert world.why(second)["advice"] == [f"let it run anywhere: hctl release {second.job_id}"]
