@@ -65,7 +65,7 @@ def how_to(job: JobRecord, terms: Terms, rules: PreemptRules, now: float) -> How
     """How a running job would make room, apart from who asks; None if it never does."""
     if rules.min_exempt_priority and job.priority >= rules.min_exempt_priority:
         return None
-    mode = _main(terms.modes) or _main(rules.modes) or OFF
+    mode = mode_of(terms, rules)
     if mode == REQUEUE and not may_requeue(job, rules.requeue_default):
         mode = CANCEL
     if mode == OFF or job.state is JobState.COMPLETING or job.yields_cpus:
@@ -75,6 +75,11 @@ def how_to(job: JobRecord, terms: Terms, rules: PreemptRules, now: float) -> How
     exempt = rules.exempt_s if terms.exempt_s is None else terms.exempt_s
     t = job.t_start + job.suspended_s + exempt
     return How(mode, terms, t if exempt and t > now else 0.0)
+
+
+def mode_of(terms: Terms, rules: PreemptRules) -> str:
+    """The word of PreemptMode in force."""
+    return _main(terms.modes) or _main(rules.modes) or OFF
 
 
 def _main(modes: tuple[str, ...]) -> str:

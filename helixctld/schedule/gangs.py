@@ -12,12 +12,12 @@ from helix.model import events as ev
 from helix.model.job import JobRecord
 from helix.model.job_state import JobState
 from helix.model.node import NodeRecord
-from helix.sched.preempt import SUSPEND, Terms
+from helix.sched.preempt import SUSPEND, Contender, Terms
 from helixctld.core.gang import jobs_a_cpu, takes_turns
 from helixctld.core.preempt import STARTING_S, How
 from helixctld.core.state import State
 from helixctld.core.yielding import core_mask
-from helixctld.schedule.preempting import Asked, Preempting
+from helixctld.schedule.preempting import Asked, Preempting, Round
 
 
 class Gangs(Preempting):
@@ -27,7 +27,7 @@ class Gangs(Preempting):
         """True if time slices are configured and some partition has them."""
         return self.rules.gang and any(jobs_a_cpu(p) > 1 for p in state.partitions.values())
 
-    def _asks(self, state: State, job: JobRecord) -> bool:
+    def _asks(self, state: State, job: JobRecord, turn: Round) -> bool:
         names = job.spec.partitions or [state.default_partition]
         return any(takes_turns(job, state.partitions.get(name)) for name in names)
 
@@ -36,7 +36,7 @@ class Gangs(Preempting):
             if takes_turns(job, state.partitions.get(asked.asker.partition)):
                 yield asked
 
-    def _willing(self, state: State, asked: Asked, now: float) -> tuple[dict[int, How | None], float]:
+    def _willing(self, state: State, asked: Asked, now: float, turn: Round) -> tuple[dict[int, How | None], float]:
         ways: dict[int, How | None] = {}
         later = 0.0
         for job_id in state.active:
@@ -50,6 +50,9 @@ class Gangs(Preempting):
             elif job.state is JobState.CONFIGURING:
                 later = now + STARTING_S
         return ways, later
+
+    def _may_ask(self, state: State, asker: Contender, job: JobRecord) -> bool:
+        return job.partition == asker.partition
 
     def _cost(self, state: State, job: JobRecord, how: How | None, levels: list[int], now: float) -> int:
         """Where fewer wait for the CPUs already."""

@@ -8,13 +8,14 @@ Three steps, each giving events that the caller commits before the next one look
   wait for are taken first.
 * `resumes(...)` then: suspended jobs whose CPUs are free, and that nobody has a claim on, go on.
 
-Nothing here is remembered between calls: a restart finds claims and suspended jobs in the records.
+Nothing that matters is remembered between calls: a restart finds claims and suspended jobs in the records.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from msgspec.structs import replace
@@ -28,6 +29,7 @@ from helix.plugin.families import PreemptPlugin
 from helix.sched.gres import needs_of, pick_devices
 from helix.sched.place import core_width
 from helix.sched.preempt import (
+    OFF,
     SUSPEND,
     Choice,
     Contender,
@@ -40,16 +42,20 @@ from helix.sched.preempt import (
     work_cost,
 )
 from helix.sched.request import Request, partition_limit, time_limit_s
+from helix_native.arrays import Int64
 from helix_native.reference import Pass
 from helixctld.core import preempt as rules_of
-from helixctld.core.preempt import How, contender, how_to, make_room
+from helixctld.core.preempt import How, contender, how_to, make_room, mode_of
 from helixctld.core.state import State
 from helixctld.core.yielding import core_mask
 from helixctld.schedule.columns import Columns
 from helixctld.schedule.starts import start_events
 from helixctld.schedule.verify import AcceptedStart, PickCpus
 
-CANDIDATES_MAX = 64  #: waiting jobs looked at after one pass
+CANDIDATES_MAX = 64  #: waiting jobs looked at closely after one pass
+NODES_FEW = 128  #: nodes looked at first on a large cluster, or twice as many as the job needs
+VAIN_S = 10.0  #: all nodes of a large cluster are looked at for one kind of request once in so long
+SCAN_MAX = 4096  #: entries of the queue, in its order, among which they are
 _WAITS = frozenset({Reason.RESOURCES, Reason.PRIORITY, Reason.NONE})
 
 
@@ -69,7 +75,19 @@ class Asked:
     job: JobRecord
     asker: Contender
     need: Need
-    able: list[int]  # nodes it may run on
+    able: Int64  # nodes it may run on
+
+
+@dataclass(slots=True)
+class Round:
+    """What is found out after one pass and holds until everybody has made room."""
+
+    passed: set[int] = field(default_factory=set)  # waiting jobs looked at
+    order: list[int] | None = None  # waiting jobs in the queue's order
+    kinds: list[Contender] | None = None  # of running jobs that make room at all
+    asks: dict[tuple[object, ...], bool] = field(default_factory=dict)
+    others: dict[int, Contender] = field(default_factory=dict)
+    failed: set[tuple[object, ...]] = field(default_factory=set)  # requests nobody can make room for
 
 
 class Preempting:
@@ -80,6 +98,7 @@ class Preempting:
         self.plugin = plugin
         self.rules = rules
         self.pick = pick
+        self._in_vain: dict[tuple[object, ...], float] = {}  # request -> until when it need not be tried on all nodes
         self.counters = {"attempts": 0, "preemptions": 0, "claims": 0, "resumes": 0}
 
     # ---- before a pass -------------------------------------------------------------------------------------------
@@ -142,27 +161,28 @@ class Preempting:
 
     # ---- after a pass --------------------------------------------------------------------------------------------
 
-    def preempt(self, state: State, now: float, passed: set[int]) -> Outcome | None:
+    def preempt(self, state: State, now: float, turn: Round) -> Outcome | None:
         """The first waiting job for which others can make room; None if there is none.
 
-        `passed`: jobs looked at already (the caller keeps it from call to call until it gets None).
+        `turn`: what was looked at already; the caller keeps it from call to call until it gets None.
         """
         if not self.is_on(state) or not state.active:
             return None
+        if state.dirty_partitions or self.columns.nodes.is_stale(state):
+            return None  # a change of the configuration: the next pass knows it
         t_again = 0.0
-        failed: set[tuple[object, ...]] = set()
-        for job in self._candidates(state, passed):
-            passed.add(job.job_id)
+        for job in self._candidates(state, turn):
             for asked in self._ways(state, job):
-                key = (asked.need, tuple(asked.able), replace_id(asked.asker))
-                if key in failed:
+                key = (asked.need, asked.able.tobytes(), alike(asked.asker))
+                if key in turn.failed:
                     continue
                 self.counters["attempts"] += 1
-                found, later = self._try(state, asked, now)
+                found, later = self._try(state, asked, now, turn)
                 if found is not None:
                     self.counters["preemptions"] += 1
+                    turn.failed.clear()  # who makes room may leave more than is needed
                     return found
-                failed.add(key)
+                turn.failed.add(key)
                 if later and (not t_again or later < t_again):
                     t_again = later
         return Outcome([], t_again=t_again) if t_again else None
@@ -171,27 +191,46 @@ class Preempting:
         """True if anybody ever makes room here."""
         return self.plugin.enabled
 
-    def _candidates(self, state: State, passed: set[int]) -> list[JobRecord]:
-        """Waiting jobs in the queue's order that only want of nodes keeps waiting."""
-        found = []
-        partitions = state.partitions
-        for job_id in state.schedulable:
-            job = state.jobs[job_id]
-            if job_id in passed or job.claim is not None or job.reason not in _WAITS or job.spec.reservation:
+    def _candidates(self, state: State, turn: Round) -> Iterator[JobRecord]:
+        """Waiting jobs in the queue's order that only want of nodes keeps waiting, and that have whom to ask."""
+        if turn.order is None:
+            turn.order = self.columns.queue.in_order()[:SCAN_MAX].tolist()
+        for job_id in turn.order:
+            job = state.jobs.get(job_id)
+            if job is None or job_id in turn.passed or job_id not in state.schedulable:
                 continue
-            if not self._asks(state, job):
+            if job.claim is not None or job.reason not in _WAITS or job.spec.reservation:
                 continue
-            names = job.spec.partitions or [state.default_partition]
-            tier = max((partitions[n].priority_tier for n in names if n in partitions), default=0)
-            found.append((-tier, -job.priority, job.t_submit, job_id))
-        if len(passed) >= CANDIDATES_MAX:
-            return []
-        found.sort()
-        return [state.jobs[key[3]] for key in found[: CANDIDATES_MAX - len(passed)]]
+            if len(turn.passed) >= CANDIDATES_MAX:
+                return
+            if self._asks(state, job, turn):
+                turn.passed.add(job_id)
+                yield job
 
-    def _asks(self, state: State, job: JobRecord) -> bool:
-        """False for a job that nobody will make room for, whoever runs."""
-        return True
+    def _asks(self, state: State, job: JobRecord, turn: Round) -> bool:
+        """False for a job for which nobody who runs would make room, wherever that is."""
+        names = job.spec.partitions or [state.default_partition]
+        key = (tuple(names), job.spec.qos, job.priority)
+        known = turn.asks.get(key)
+        if known is None:
+            if turn.kinds is None:
+                turn.kinds = self._kinds(state)
+            askers = [contender(state, job, name) for name in names]
+            kinds = turn.kinds
+            known = any(self.plugin.may_preempt(asker, kind, self.rules) for asker in askers for kind in kinds)
+            turn.asks[key] = known
+        return known
+
+    def _kinds(self, state: State) -> list[Contender]:
+        """One running job of each partition and QOS that makes room at all: the one of least priority."""
+        least: dict[tuple[str, str], JobRecord] = {}
+        for job_id in state.active:
+            job = state.jobs[job_id]
+            key = (job.partition, job.spec.qos)
+            if key not in least or job.priority < least[key].priority:
+                least[key] = job
+        kinds = [contender(state, job) for job in least.values()]
+        return [kind for kind in kinds if mode_of(self.plugin.terms(kind), self.rules) != OFF]
 
     def _ways(self, state: State, job: JobRecord) -> Iterator[Asked]:
         """The job in each of its partitions where it could run if nothing else did."""
@@ -209,18 +248,62 @@ class Preempting:
             arrays, tables = shapes.freeze()
             nodes = self.columns.nodes.freeze()
             eligible = np.flatnonzero(Pass(nodes, arrays, tables).eligible(row))
-            records = list(state.nodes.values())
-            able = [
-                int(i) for i in eligible if i < len(records) and _takes_jobs(records[i]) and not is_counted(records[i])
-            ]
+            records = self.columns.nodes.records
+            good = [i < len(records) and _takes_jobs(records[i]) for i in eligible.tolist()]
+            able = eligible[good]
             if len(able) < request.nodes_lo:
                 continue
             must = frozenset(state.nodes[n].index for n in request.must if n in state.nodes)
             gres = tuple(self.columns.sources.gres.asked(request))
             yield Asked(job, contender(state, job, partition.name), _need(request, must, gres), able)
 
-    def _try(self, state: State, asked: Asked, now: float) -> tuple[Outcome | None, float]:
-        ways, later = self._willing(state, asked, now)
+    def _try(self, state: State, asked: Asked, now: float, turn: Round) -> tuple[Outcome | None, float]:
+        """Make room for a job; on a large cluster on the most promising nodes first, and seldom on all."""
+        few = max(NODES_FEW, 2 * asked.need.nodes_lo)
+        if len(asked.able) <= few:
+            return self._try_on(state, asked, now, turn)
+        found, later = self._try_on(state, replace_able(asked, self._promising(state, asked, now, few)), now, turn)
+        key = asked.need, alike(asked.asker)
+        if found is None and now >= self._in_vain.get(key, 0.0):
+            found, later = self._try_on(state, asked, now, turn)
+            if found is None:
+                if len(self._in_vain) > SCAN_MAX:
+                    self._in_vain.clear()
+                self._in_vain[key] = now + VAIN_S
+        return found, later
+
+    def _promising(self, state: State, asked: Asked, now: float, count: int) -> Int64:
+        """`count` nodes: those named, then those where least work is lost for a CPU.  About 1 us a running job."""
+        size = len(self.columns.nodes.records)
+        lost, freed = np.zeros(size), np.zeros(size)
+        nodes, asker = state.nodes, asked.asker
+        willing: dict[tuple[str, str], bool] = {}
+        for job_id in state.active:
+            job = state.jobs[job_id]
+            kind = (job.partition, job.spec.qos)
+            if kind not in willing:
+                willing[kind] = self._may_ask(state, asker, job)
+            if not willing[kind] or job.alloc is None or job.yields_cpus:
+                continue
+            ran_s = now - job.t_start - job.suspended_s + 1.0
+            for name, cores in zip(job.alloc.nodes, job.alloc.cores, strict=True):
+                if (node := nodes.get(name)) is not None:
+                    lost[node.index] += ran_s * len(cores)
+                    freed[node.index] += len(cores)
+        able = asked.able
+        there = freed[able] + [state.free_cores[i].bit_count() for i in able.tolist()]
+        named = np.isin(able, list(asked.need.must))
+        short = there < asked.need.cost(asked.need.task_lo, 1)
+        order = np.lexsort((able, lost[able] / (there + 1.0), short, ~named))
+        return np.sort(able[order[:count]])
+
+    def _may_ask(self, state: State, asker: Contender, job: JobRecord) -> bool:
+        """True if jobs like this one make room for the asker, as far as partition and QOS say."""
+        other = replace_priority(contender(state, job))
+        return self.plugin.may_preempt(asker, other, self.rules)
+
+    def _try_on(self, state: State, asked: Asked, now: float, turn: Round) -> tuple[Outcome | None, float]:
+        ways, later = self._willing(state, asked, now, turn)
         if not state.yielding and not any(how is not None for how in ways.values()):
             return None, later
         victims = self._victims(state, asked, ways, now)
@@ -254,11 +337,11 @@ class Preempting:
     def _tell(self, victim: JobRecord, how: How, asked: Asked, now: float) -> ev.Event:
         return make_room(victim, how, asked.job, asked.asker, self.rules, now)
 
-    def _willing(self, state: State, asked: Asked, now: float) -> tuple[dict[int, How | None], float]:
+    def _willing(self, state: State, asked: Asked, now: float, turn: Round) -> tuple[dict[int, How | None], float]:
         """Jobs that may make room and how (None: it is ending anyway); and when others could, 0 = never."""
         ways: dict[int, How | None] = {}
         later = 0.0
-        able = set(asked.able)
+        able = set(asked.able.tolist())
         nodes = state.nodes
         claimed = {v for claimer in state.claims if (c := state.jobs[claimer].claim) is not None for v in c.victims}
         for job_id in state.active:
@@ -270,7 +353,9 @@ class Preempting:
             if job.state is JobState.COMPLETING:
                 ways[job_id] = None
                 continue
-            other = contender(state, job)
+            other = turn.others.get(job_id)
+            if other is None:
+                other = turn.others[job_id] = contender(state, job)
             if not self.plugin.may_preempt(asked.asker, other, self.rules):
                 continue
             how = how_to(job, self.plugin.terms(other), self.rules, now)
@@ -285,7 +370,7 @@ class Preempting:
     def _victims(self, state: State, asked: Asked, ways: dict[int, How | None], now: float) -> list[Victim]:
         levels = sorted({how.terms.level for how in ways.values() if how is not None})
         gres_of = self.columns.sources.gres
-        able = set(asked.able)
+        able = set(asked.able.tolist())
         victims = []
         for job_id, how in ways.items():
             job = state.jobs[job_id]
@@ -319,10 +404,10 @@ class Preempting:
 
     def _places(self, state: State, asked: Asked) -> list[Place]:
         partition = state.partitions[asked.asker.partition]
-        records = list(state.nodes.values())
+        records = self.columns.nodes.records
         gres_of = self.columns.sources.gres
         places = []
-        for index in asked.able:
+        for index in asked.able.tolist():
             node = records[index]
             kept, mem = self._kept_from(state, node, asked)
             every = (1 << node.cpus) - 1
@@ -374,7 +459,7 @@ class Preempting:
     ) -> Allocation | None:
         """Exactly what the job gets once everybody chosen is gone."""
         gone = {v.job_id: v for v in victims if v.job_id in set(choice.victims)}
-        records = list(state.nodes.values())
+        records = self.columns.nodes.records
         need = asked.need
         alloc = Allocation(nodes=[], cores=[], mem_mib=[], whole=need.exclusive)
         for index, tasks in zip(choice.nodes, choice.tasks, strict=True):
@@ -448,7 +533,7 @@ class Preempting:
 
 
 def _takes_jobs(node: NodeRecord) -> bool:
-    return is_schedulable(node) and not node.reservations
+    return is_schedulable(node) and not node.reservations and not is_counted(node)
 
 
 def _need(request: Request, must: frozenset[int], gres: tuple[int, ...]) -> Need:
@@ -470,6 +555,16 @@ def _need(request: Request, must: frozenset[int], gres: tuple[int, ...]) -> Need
     )
 
 
-def replace_id(asker: Contender) -> tuple[object, ...]:
+def replace_able(asked: Asked, able: Int64) -> Asked:
+    """The same on fewer nodes."""
+    return Asked(asked.job, asked.asker, asked.need, able)
+
+
+def replace_priority(other: Contender) -> Contender:
+    """As if its priority were the least."""
+    return dataclasses.replace(other, priority=-1)
+
+
+def alike(asker: Contender) -> tuple[object, ...]:
     """All of a contender that plugins decide by, to recognise another just like it."""
     return (asker.partition, asker.tier, asker.qos, asker.priority, asker.uid, asker.account)

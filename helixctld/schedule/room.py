@@ -14,7 +14,7 @@ from helixctld.core import gang
 from helixctld.core.state import State
 from helixctld.schedule.columns import Columns
 from helixctld.schedule.gangs import Gangs
-from helixctld.schedule.preempting import Preempting
+from helixctld.schedule.preempting import Preempting, Round
 from helixctld.schedule.verify import PickCpus
 
 ROUNDS_MAX = 64  #: jobs made room for after one pass
@@ -66,9 +66,9 @@ class Room:
             yield back
 
     def _make_room(self, maker: Preempting, state: State, now: float) -> Iterator[list[ev.Event]]:
-        passed: set[int] = set()
+        turn = Round()
         for _ in range(ROUNDS_MAX):
-            found = maker.preempt(state, now, passed)
+            found = maker.preempt(state, now, turn)
             if found is None:
                 return
             if not found.events and found.start is None:
