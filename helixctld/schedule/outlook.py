@@ -17,6 +17,9 @@ from helix_native.ahead_arrays import NEVER
 from helix_native.arrays import Int64
 from helixctld.schedule.kept import Float64, steady
 
+#: where between the early and the late start a predicted one is: measured on traces (docs/internals/measurements.md)
+LATENESS = 0.2
+
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
@@ -75,7 +78,7 @@ class Outlook:
             return None
         at = int(self._place[slot])
         if at < 0:
-            return Expectation(early + (late - early) / 2, early, late, False, self.t, "", list)
+            return Expectation(early + LATENESS * (late - early), early, late, False, self.t, "", list)
 
         def nodes() -> list[str]:
             rows = later.row[later.ptr[at] : later.ptr[at + 1]]
@@ -83,5 +86,5 @@ class Outlook:
 
         protected = bool(later.protected[at])
         partition = snapshot.partitions[int(snapshot.shapes.part[later.shape[at]])]
-        expected = late if protected else early + (late - early) / 2
+        expected = late if protected else early + LATENESS * (late - early)
         return Expectation(expected, early, late, protected, self.t, partition, nodes)

@@ -165,8 +165,8 @@ def test_advice_names_the_count_that_fits() -> None:
     w = world("gpu:a100:4")
     w.submit(gres="gpu:3", time_limit_s=HOUR)
     w.run()
-    assert "with --gres=gpu:1 it would fit now" in w.why(w.submit(gres="gpu:2"))["advice"]
-    assert "with --gpus-per-node=a100:1 it would fit now" in w.why(w.submit(gpus_per_node="a100:3"))["advice"]
+    assert "with --gres=gpu:1 it would start now" in w.why(w.submit(gres="gpu:2"))["advice"]
+    assert "with --gpus-per-node=a100:1 it would start now" in w.why(w.submit(gpus_per_node="a100:3"))["advice"]
 
 
 def test_a_configuration_with_fewer_devices_takes_them_when_they_come_free() -> None:
