@@ -45,7 +45,7 @@ SUBMIT_OPTIONS: tuple[Option, ...] = (
            metavar="EXPR", parse=_TEXT, env="RANK"),
     Option("--exclusive", "whole nodes, shared with no other job", metavar="user|mcs|topo", optional=True,
            parse=v.exclusive, env="EXCLUSIVE", clears=("oversubscribe",)),
-    Option("-s --oversubscribe --share", "CPUs may be shared with other jobs", clears=("exclusive",), status=STORED),
+    Option("-s --oversubscribe --share", "CPUs may be shared with other jobs, by turns", clears=("exclusive",)),
     Option("--contiguous", "neighbouring nodes only", status=STORED),
     Option("--spread-job", "over as many nodes as possible", env="SPREAD_JOB", status=STORED),
     Option("--use-min-nodes", "the least number of nodes of a range first", env="USE_MIN_NODES", status=STORED),
