@@ -49,6 +49,7 @@ class AccountHandlers:
                 code="PRIORITY_PLAIN",
                 hint="PriorityType=priority/multifactor has",
             )
+        self.ctl.planning.cycle.refresh_priorities(self.ctl.state, call.t)
         options = columns.options
         weights = dict(
             zip(

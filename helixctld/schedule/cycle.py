@@ -182,8 +182,7 @@ class Cycle:
 
     def _freeze(self, state: State, now: float, *, full: bool) -> Snapshot:
         columns = self.columns
-        if self.priorities is not None:
-            columns.queue.set_priorities(self.priorities.update(state, now))
+        self.refresh_priorities(state, now)
         columns.update(state)
         if self._reloads != columns.cluster_version[1]:  # rows are other nodes now
             self._reloads = columns.cluster_version[1]
@@ -192,6 +191,11 @@ class Cycle:
         if self.options.bf_mode != "conservative":
             return columns.freeze(now, full=full)
         return columns.freeze(now, self.kept, full=full, compress=self._early)
+
+    def refresh_priorities(self, state: State, now: float) -> None:
+        """Bring priorities up to date, where they change; may be called at any time."""
+        if self.priorities is not None:
+            self.columns.queue.set_priorities(self.priorities.update(state, now))
 
     def is_small(self, snapshot: Snapshot) -> bool:
         """True if the pass is to be planned inline: the last of its kind was short, or (before the first) few nodes
