@@ -28,6 +28,9 @@ def candidate_order(snapshot: Snapshot, options: SchedOptions) -> Int64:
 
 def considered(snapshot: Snapshot, options: SchedOptions) -> tuple[Snapshot, dict[str, int]]:
     """The snapshot with the entries that the bf_max_job_* parameters let through, and how many each held back."""
+    if not (options.bf_max_job_test or options.bf_max_job_user or options.bf_max_job_part
+            or options.bf_max_job_user_part):  # fmt: skip
+        return snapshot, {}
     entries = len(snapshot.queue.shape)
     keep = np.ones(entries, np.bool_)
     passed_over: dict[str, int] = {}

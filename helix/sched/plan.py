@@ -30,6 +30,8 @@ from helix_native.arrays import (
     unpack_bits,
 )
 
+_PLAIN: dict[int, tuple[Reason, str]] = {code: (reason, "") for code, reason in REASONS.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class PlannedStart:
@@ -160,10 +162,7 @@ def plan_of_ahead(snapshot: Snapshot, result: AheadResult, *, full: bool) -> Pla
     starts = result.starts
     entry, shares = result.start_entry[:starts], int(result.ptr[starts])
     queue, rows = snapshot.queue, result.row[:shares]
-    limited = (result.code == LIMITED) & (result.pool != snapshot.told_pool)
-    news = (result.code != snapshot.told) & (result.code != UNTESTED) & (result.code != STARTED)
-    changed = np.flatnonzero(news | limited).astype(np.int32)
-    pools = {int(snapshot.job_id[j]): int(result.pool[j]) for j in changed[result.code[changed] == LIMITED].tolist()}
+    changed, pools = _news(snapshot, result)
     after = result.start_entry[starts:]
     later = Later(
         slot=queue.job[after],
@@ -178,9 +177,6 @@ def plan_of_ahead(snapshot: Snapshot, result: AheadResult, *, full: bool) -> Pla
         mem=result.mem[shares:],
         chunk=result.chunk[shares:],
     )
-    in_queue = np.zeros(len(result.code), np.bool_)
-    in_queue[queue.job] = True
-    waits = (result.code == RESOURCES) | (result.code == PRIORITY)
     return Plan(
         t=snapshot.t,
         revision=snapshot.revision,
@@ -195,18 +191,7 @@ def plan_of_ahead(snapshot: Snapshot, result: AheadResult, *, full: bool) -> Pla
         changed=changed,
         reasons=_reasons(snapshot, result, changed),
         truncated=result.truncated,
-        counters={
-            "depth": snapshot.depth,
-            "tested": result.tested,
-            "planned": starts,
-            "blockers": len(result.block_entry),
-            "backfilled": int(result.backfilled[:starts].sum()),
-            "protected": int(later.protected.sum()),
-            "predicted": int((~later.protected).sum()),
-            "limited": int((result.code == LIMITED).sum()),
-            "beyond_window": int((waits & (result.expected >= NEVER)).sum()) if full else 0,
-            "not_reached": int(((result.code == UNTESTED) & in_queue).sum()),
-        },
+        counters=_counters(snapshot, result, full=full),
         start_shape=queue.shape[entry],
         start_limit=result.limit_s[:starts],
         row=rows,
@@ -221,13 +206,48 @@ def plan_of_ahead(snapshot: Snapshot, result: AheadResult, *, full: bool) -> Pla
     )
 
 
+def _news(snapshot: Snapshot, result: AheadResult) -> tuple[Int32, dict[int, int]]:
+    """Slots whose code is news, and of those that a pool keeps waiting: job id -> pool."""
+    code = result.code
+    news = (code != snapshot.told) & (code != UNTESTED) & (code != STARTED)
+    if not len(snapshot.pools.total):
+        return np.flatnonzero(news).astype(np.int32), {}
+    limited = (code == LIMITED) & (result.pool != snapshot.told_pool)
+    changed = np.flatnonzero(news | limited).astype(np.int32)
+    at = changed[code[changed] == LIMITED].tolist()
+    return changed, {int(snapshot.job_id[j]): int(result.pool[j]) for j in at}
+
+
+def _counters(snapshot: Snapshot, result: AheadResult, *, full: bool) -> dict[str, int]:
+    """What hdiag shows of a pass.  Quick passes count only what costs nothing."""
+    starts = result.starts
+    protected = int(np.count_nonzero(result.protected[starts:]))
+    counters = {
+        "depth": snapshot.depth,
+        "tested": result.tested,
+        "planned": starts,
+        "blockers": len(result.block_entry),
+        "backfilled": int(np.count_nonzero(result.backfilled[:starts])) if starts else 0,
+        "protected": protected,
+        "predicted": len(result.start_entry) - starts - protected,
+    }
+    if full:
+        waits = (result.code == RESOURCES) | (result.code == PRIORITY)
+        counters["limited"] = int(np.count_nonzero(result.code == LIMITED))
+        counters["beyond_window"] = int(np.count_nonzero(waits & (result.expected >= NEVER)))
+    if result.truncated:
+        counters["not_reached"] = int(np.count_nonzero(result.code[snapshot.queue.job] == UNTESTED))
+    return counters
+
+
 def _reasons(snapshot: Snapshot, result: PlanArrays | AheadResult, changed: Int32) -> dict[int, tuple[Reason, str]]:
     """Reason and words of the slots in `changed`, by job id; the words of a LIMITED job are its pool's."""
     queue, shapes = snapshot.queue, snapshot.shapes
+    if not len(changed):
+        return {}
     ids = snapshot.job_id[changed].tolist()
     codes = result.code[changed].tolist()
-    plain = {code: (reason, "") for code, reason in REASONS.items()}
-    reasons = {job_id: plain[code] for job_id, code in zip(ids, codes, strict=True)}
+    reasons = {job_id: _PLAIN[code] for job_id, code in zip(ids, codes, strict=True)}
     free = _free_after(snapshot, result)
     for place, blocker in enumerate(result.block_entry.tolist()):
         slot = int(queue.job[blocker])

@@ -7,6 +7,7 @@ they are.  A snapshot costs one copy of what changed since the last one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -103,8 +104,9 @@ class Snapshot:
         return len(self.queue.shape)
 
 
+@lru_cache(maxsize=16)
 def no_kept(jobs: int) -> KeptArrays:
-    """No reservation kept for any of `jobs` slots."""
+    """No reservation kept for any of `jobs` slots.  Shared: nobody writes into what planners are given."""
     i32, i64 = np.int32, np.int64
     return KeptArrays(
         entry=np.full(jobs, -1, i32),

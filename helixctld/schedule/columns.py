@@ -7,6 +7,7 @@ the pools hold exactly the jobs of `state.active`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from itertools import product
 
@@ -37,6 +38,8 @@ from helixctld.schedule.span_columns import SpanColumns, ended_early
 
 #: states after which a run time says something about the next
 _TELLING = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY})
+SPARE_SHAPES = 64  #: shapes that are kept although no job asks for them now
+_NONE = np.zeros(0, np.int64)
 
 
 class Columns:
@@ -58,6 +61,7 @@ class Columns:
         self.history = RunTimes()
         self.spans = SpanColumns(self.rows, self.sources)
         self.revision = 0
+        self._spare: deque[int] = deque()  # shapes no job needs now, oldest first
         self.peeking = False
         self._loaded = False
         self._magnets: list[tuple[object, ...]] = []
@@ -142,8 +146,8 @@ class Columns:
             gres_kinds=self.sources.gres.kinds,
             spans=spans,
             kept=None if kept is None else kept.freeze(now, places, self.queue, self.shapes.options.bf_resolution_s),
-            estimate_s=self.queue.estimates(self.history),
-            likely=self.spans.likely(now, self.history, spans),
+            estimate_s=self.queue.estimates(self.history) if full else _NONE,
+            likely=self.spans.likely(now, self.history, spans) if full else spans.t_to,
             generation=places.generation,
             entry_name=places.entry,
             user=self.queue.users(),
@@ -202,6 +206,7 @@ class Columns:
         if moved and self.queue.slot_of:  # entries refer to partitions by number and hold their tier and limits
             for job_id in list(self.queue.slot_of):
                 self._remove(job_id)
+            self._release(0)
             state.dirty_jobs.update(state.schedulable)
         if moved:
             state.dirty_active.update(state.active)
@@ -299,8 +304,13 @@ class Columns:
             self.queue.set_pools(job.job_id, *self.pools.wanted(state, job))
 
     def _remove(self, job_id: int) -> None:
-        for row in self.queue.remove(job_id):
-            self.shapes.release(row)
+        self._spare.extend(self.queue.remove(job_id))
+        self._release(SPARE_SHAPES)
+
+    def _release(self, most: int) -> None:
+        """Let go of all but the last `most` shapes that jobs gave back: the next job often asks for one of them."""
+        while len(self._spare) > most:
+            self.shapes.release(self._spare.popleft())
 
 
 def _mark(partition: PartitionRecord) -> tuple[object, ...]:

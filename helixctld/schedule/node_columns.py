@@ -31,6 +31,7 @@ class NodeColumns:
         self._weights = np.zeros(0, np.int64)
         self._work = _empty(0)
         self._frozen: NodeArrays | None = None
+        self._frozen_static: NodeArrays | None = None  # its columns that rarely change are shared by all
         self._seen: list[str] | None = None  # the state's own list, to notice that it was replaced
 
     def __len__(self) -> int:
@@ -90,14 +91,22 @@ class NodeColumns:
     def _set_static(self) -> None:
         self.static_version += 1
         self._by_feature = None
-        self._frozen = None
+        self._frozen = self._frozen_static = None
 
     def freeze(self) -> NodeArrays:
         """Arrays that are never written again."""
         if self._frozen is None:
-            _, rank = np.unique(self._weights, return_inverse=True)
-            self._work = self._work._replace(rank=rank.astype(np.int32))
-            self._frozen = NodeArrays._make(column.copy() for column in self._work)
+            if self._frozen_static is None:
+                _, rank = np.unique(self._weights, return_inverse=True)
+                self._work = self._work._replace(rank=rank.astype(np.int32))
+                self._frozen_static = NodeArrays._make(column.copy() for column in self._work)
+            work = self._work
+            self._frozen = self._frozen_static._replace(
+                up=work.up.copy(),
+                free_cpus=work.free_cpus.copy(),
+                free_mem=work.free_mem.copy(),
+                empty=work.empty.copy(),
+            )
         return self._frozen
 
     def meeting(self, term: Term) -> Flags:

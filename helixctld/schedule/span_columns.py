@@ -25,6 +25,8 @@ _GROW = 256
 _FAR = float(NEVER)
 _OVERDUE_S = 60  #: least time a job that has run for longer than was likely is given
 
+_COLUMNS = ("_row", "_pool", "_part", "_group", "_start", "_end", "_stopped", "_cpus", "_mem", "_gres")
+
 
 class SpanColumns:
     """Spans of the jobs it was told of.  `t_end` is epoch seconds; of a suspended job, the seconds it has left."""
@@ -43,11 +45,10 @@ class SpanColumns:
         self._group = np.zeros(0, np.int32)  # of the job, in `RunTimes`
         self._part = np.zeros(0, np.int32)  # partition of the job
         self._gres = np.zeros((0, 0), np.int32)
-        self._alive = np.zeros(0, np.bool_)
         self.reload()
 
     def __len__(self) -> int:
-        return self._size - len(self._free)
+        return self._size
 
     @property
     def jobs(self) -> int:
@@ -57,7 +58,7 @@ class SpanColumns:
     def reload(self) -> None:
         """Forget everything; the caller takes all jobs again."""
         self._of: dict[int, list[int]] = {}
-        self._free: list[int] = []
+        self._owner: list[int] = []  # job of each span
         self._size = 0
         self._gres = np.zeros((len(self._row), len(self.sources.gres.kinds)), np.int32)
 
@@ -79,6 +80,7 @@ class SpanColumns:
             gres = self.sources.gres.held(job, alloc, place) if kinds else ()
             spans.append(self._put(self.rows.row_of(job, node.index), -1, part, end, stopped, cpus, mem, gres))
         spans.extend(self._put(-1, pool, -1, end, stopped, amount, 0, ()) for pool, amount in pools)
+        self._owner.extend([job.job_id] * len(spans))
         self._of[job.job_id] = spans
         self._start[spans] = job.t_start + job.suspended_s
 
@@ -89,13 +91,13 @@ class SpanColumns:
     def likely(self, now: float, history: RunTimes, spans: SpanArrays) -> Int64:
         """When the `spans` of `freeze` will probably end.  A job that has run for longer than was likely gets half as
         long again.  What is known of none (reservations) ends as planned."""
-        keep = np.flatnonzero(self._alive[: self._size])
-        run = np.maximum(0.0, now - self._start[keep])
-        limit = np.minimum(run + spans.t_to[: len(keep)], float(NEVER)).astype(np.int64)
-        left = history.estimates(self._group[keep], limit) - run
+        size = self._size
+        run = np.maximum(0.0, now - self._start[:size])
+        limit = np.minimum(run + spans.t_to[:size], float(NEVER)).astype(np.int64)
+        left = history.estimates(self._group[:size], limit) - run
         left = np.where(left > 0, left, _OVERDUE_S + run / 2)
         found = spans.t_to.copy()
-        found[: len(keep)] = np.minimum(found[: len(keep)], np.ceil(left).astype(np.int64))
+        found[:size] = np.minimum(found[:size], np.ceil(left).astype(np.int64))
         return np.maximum(found, np.minimum(spans.t_to, spans.t_from + 1))
 
     def drop(self, job_id: int, *, early: bool = True) -> None:
@@ -104,54 +106,61 @@ class SpanColumns:
         spans = self._of.pop(job_id, None)
         if spans is None:  # it came and went between two passes
             return
-        self._alive[spans] = False
-        self._free.extend(spans)
+        for at in sorted(spans, reverse=True):  # the last span takes the place of each
+            self._size -= 1
+            last, owner = self._size, self._owner.pop()
+            if at != last:
+                for name in _COLUMNS:
+                    column = getattr(self, name)
+                    column[at] = column[last]
+                self._owner[at] = owner
+                own = self._of[owner]
+                own[own.index(last)] = at
 
     def freeze(self, now: float, part_room: Int32) -> SpanArrays:
         """All spans, those of reservations last, with times from `now` (epoch seconds) on.  `part_room`: as in
         `TableArrays`."""
         self.released_early = False
-        keep = np.flatnonzero(self._alive[: self._size])
-        end, stopped = self._end[keep], self._stopped[keep]
+        size = self._size
+        end, stopped = self._end[:size], self._stopped[:size]
         left = np.ceil(np.where(stopped, end, end - now))
         own = SpanArrays(
-            row=self._row[keep],
-            pool=self._pool[keep],
-            t_from=np.zeros(len(keep), np.int64),
+            row=self._row[:size].copy(),
+            pool=self._pool[:size].copy(),
+            t_from=np.zeros(size, np.int64),
             t_to=np.clip(left, 1, _FAR).astype(np.int64),
-            cpus=self._cpus[keep],
-            mem=self._mem[keep],
-            gres=self._gres[keep],
-            room=self._rooms(keep, part_room),
+            cpus=self._cpus[:size].copy(),
+            mem=self._mem[:size].copy(),
+            gres=self._gres[:size].copy(),
+            room=self._rooms(part_room),
         )
         tables = [own, *self.rows.reservation_spans(now, own)]
         if len(tables) == 1:
             return own
         return SpanArrays._make(np.concatenate([getattr(t, name) for t in tables]) for name in SpanArrays._fields)
 
-    def _rooms(self, keep: Int64, part_room: Int32) -> Int32:
+    def _rooms(self, part_room: Int32) -> Int32:
         if not (part_room >= 0).any():
-            return np.full(len(keep), -1, np.int32)
-        return np.append(part_room, -1).astype(np.int32)[self._part[keep]]
+            return np.full(self._size, -1, np.int32)
+        return np.append(part_room, -1).astype(np.int32)[self._part[: self._size]]
 
     def _put(
         self, row: int, pool: int, part: int, end: float, stopped: bool, cpus: int, mem: int, gres: Sequence[int]
     ) -> int:
-        at = self._free.pop() if self._free else self._size
-        if at == self._size:
-            self._size += 1
-            if at >= len(self._row):
-                self._grow()
+        at = self._size
+        self._size += 1
+        if at >= len(self._row):
+            self._grow()
         self._row[at], self._pool[at], self._part[at] = row, pool, part
         self._end[at], self._stopped[at] = end, stopped
-        self._cpus[at], self._mem[at], self._alive[at] = cpus, mem, True
+        self._cpus[at], self._mem[at] = cpus, mem
         if self._gres.shape[1]:
             self._gres[at] = gres if gres else 0
         return at
 
     def _grow(self) -> None:
         size = max(_GROW, 2 * len(self._row))
-        for name in ("_row", "_pool", "_part", "_group", "_start", "_end", "_stopped", "_cpus", "_mem", "_alive"):
+        for name in _COLUMNS[:-1]:
             old = getattr(self, name)
             new = np.zeros(size, old.dtype)
             new[: len(old)] = old

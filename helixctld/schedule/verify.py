@@ -240,6 +240,8 @@ def verify(
     `now`: epoch seconds; `over_run_s`: ResvOverRun, None = no limit.  `parts_of`: for heterogeneous jobs.
     """
     verified = Verified()
+    if not len(plan.start_job):
+        return verified
     guard = Guard(state, plan.clones, over_run_s, now)
     rows = plan.node.tolist() if plan.row is None else plan.row.tolist()
     commit = _Commit(state, pick, pools, now)
