@@ -41,7 +41,7 @@ def test_examples_load_without_a_remark(path: Path) -> None:
     assert {finding.severity for finding in check_config(path)} == {Severity.HONOURED}
 
 
-@pytest.mark.parametrize("name", ["helix.conf", "cgroup.conf", "gres.conf"])
+@pytest.mark.parametrize("name", ["helix.conf", "cgroup.conf", "gres.conf", "topology.conf"])
 def test_commented_files_have_no_faults(name: str) -> None:
     assert check_config(ROOT / "etc" / name) == []
 
