@@ -200,8 +200,11 @@ def split_ids(operands: Iterable[str]) -> list[str]:
 
 
 def require_job_id(text: str) -> str:
-    """`12`, `12_3`, `12_[1-4]` or `12_*`, checked for shape only.  Raises UsageError (JOB_ID_INVALID)."""
+    """`12`, `12+1`, `12_3`, `12_[1-4]` or `12_*`, checked for shape only.  Raises UsageError (JOB_ID_INVALID)."""
     number, underscore, task = text.partition("_")
+    leader, plus, offset = number.partition("+")
+    if plus and not underscore and offset.isascii() and offset.isdigit():
+        number = leader
     good = number.isascii() and number.isdigit() and len(number) <= 20
     if good and underscore:
         if task.startswith("["):

@@ -11,7 +11,8 @@ import os
 import sys
 
 from helix.cli import app, output, submit_env
-from helix.cli.options import Command, Parser, given_in_environment, not_supported, read_values
+from helix.cli.options import Command, Parser, given_in_environment
+from helix.cli.submit_components import read_components, split_components
 from helix.cli.submit_options import SUBMIT_OPTIONS
 from helix.cli.submit_script import Script, read_header, read_script, wrap
 from helix.errors import UsageError
@@ -33,6 +34,7 @@ COMMAND = Command(
         "hsubmit [OPTION...] SCRIPT [ARGUMENT...]",
         "hsubmit [OPTION...] < SCRIPT",
         "hsubmit [OPTION...] --wrap COMMAND",
+        "hsubmit [OPTION...] : [OPTION...] SCRIPT [ARGUMENT...]",
     ],
     SUBMIT_OPTIONS,
     operands=(
@@ -126,24 +128,25 @@ class Submission:
 
 def prepare(invocation: app.Invocation) -> Submission:
     """Read script, environment and options; raises HelixError for whatever cannot work."""
-    operands = invocation.operands
-    if ":" in operands:
-        raise not_supported("a heterogeneous job (':')")
+    parser = Parser(invocation.prog, invocation.command.options)
+    command_line, operands = split_components(invocation.words, parser)
     if len(operands) - 1 > ARGS_MAX:
         raise UsageError(f"more than {ARGS_MAX} arguments for the script")
-    parser = Parser(invocation.prog, invocation.command.options)
-    script = _script(invocation)
+    wrapped = [item.text for given in command_line for item in given if item.option.field == "wrap"]
+    script = _script(operands, wrapped[-1] if wrapped else None)
     header = read_header(script, parser)
     environment = given_in_environment(SUBMIT_OPTIONS, ENV_PREFIXES, os.environ)
-    command_line, _ = parser.split(invocation.words, permute=False)
-    values = read_values([*header.given, *environment, *command_line])
+    components = read_components(header.components, environment, command_line)
+    values = components[0]
     notes = []
     if header.foreign_line and not values.get("ignore_pbs"):
         notes.append(
             f"{script.name or 'standard input'}, line {header.foreign_line}: #PBS and #BSUB lines are not read "
             "(--ignore-pbs silences this)"
         )
-    spec = _spec(values, script, invocation)
+    spec = _spec(values, script, operands, invocation)
+    if len(components) > 1:
+        spec["components"] = [_resources(part) for part in components[1:]]
     if "work_dir" in values and not os.path.isdir(spec["work_dir"]):
         # No refusal: the nodes may have it.
         notes.append(f"there is no directory '{spec['work_dir']}' on this host")
@@ -159,13 +162,12 @@ def prepare(invocation: app.Invocation) -> Submission:
     return Submission(args, values, notes)
 
 
-def _script(invocation: app.Invocation) -> Script:
-    command = invocation.get("wrap")
+def _script(operands: list[str], command: str | None) -> Script:
     if command is None:
-        return read_script(invocation.operands[0] if invocation.operands else "")
-    if invocation.operands:
+        return read_script(operands[0] if operands else "")
+    if operands:
         raise UsageError(
-            f"--wrap and a script ('{invocation.operands[0][:60]}') do not go together",
+            f"--wrap and a script ('{operands[0][:60]}') do not go together",
             hint="quote the whole command line of --wrap",
         )
     if not command.strip():
@@ -173,8 +175,8 @@ def _script(invocation: app.Invocation) -> Script:
     return wrap(command)
 
 
-def _spec(values: dict[str, Any], script: Script, invocation: app.Invocation) -> dict[str, Any]:
-    """JobSpec in JSON form, without fields that have their default."""
+def _resources(values: dict[str, Any]) -> dict[str, Any]:
+    """What is asked for, as fields of JobSpec; of a component after the first this is all."""
     spec = {name: values[name] for name in SPEC_FIELDS if name in values}
     if values.get("cpus_per_task") == 1:
         spec["cpus_per_task_given"] = True
@@ -193,6 +195,13 @@ def _spec(values: dict[str, Any], script: Script, invocation: app.Invocation) ->
         names = ("sockets_per_node", "cores_per_socket", "threads_per_core")
         given = zip(names, values["extra_node_info"], strict=True)
         spec = {**{name: number for name, number in given if number}, **spec}
+    _require_text(spec)
+    return spec
+
+
+def _spec(values: dict[str, Any], script: Script, operands: list[str], invocation: app.Invocation) -> dict[str, Any]:
+    """JobSpec in JSON form, without fields that have their default."""
+    spec = _resources(values)
     if "array" in values:
         spec["array"], limit = values["array"]
         if limit:
@@ -203,8 +212,8 @@ def _spec(values: dict[str, Any], script: Script, invocation: app.Invocation) ->
         spec["name"] = "wrap" if "wrap" in values else os.path.basename(script.name) if script.name else invocation.prog
     if script.name:
         spec["script_name"] = os.path.abspath(script.name)
-    if len(invocation.operands) > 1:
-        spec["args"] = invocation.operands[1:]
+    if len(operands) > 1:
+        spec["args"] = operands[1:]
     spec["work_dir"] = values.get("work_dir") or submit_env.working_directory()
     if "work_dir" in values:
         spec["submit_dir"] = submit_env.submit_directory(os.environ)

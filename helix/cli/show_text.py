@@ -50,6 +50,11 @@ def job_lines(job: Row, *, details: bool = False) -> Lines:
             head.append(("ArrayTaskId", job["array_pending"]))
         if job["array_task_id"] is None and job["array_limit"]:
             head.append(("ArrayTaskThrottle", job["array_limit"]))
+    if job["het_size"]:
+        first = job["het_job_id"]
+        head.append(("HetJobId", first))
+        head.append(("HetJobOffset", job["het_offset"]))
+        head.append(("HetJobIdSet", f"{first}-{first + job['het_size'] - 1}"))
     head.append(("JobName", job["name"]))
     nodes_max = job["nodes_max"]
     count = (

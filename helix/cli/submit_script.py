@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import sys
 
-from helix.cli.options import not_supported
 from helix.errors import HelixError, LimitExceeded, NotFound, UsageError
 
 TYPE_CHECKING = False
@@ -117,10 +116,10 @@ def _invalid(msg: str, hint: str = "") -> HelixError:
 class Header:
     """What the head of a script asks for."""
 
-    __slots__ = ("foreign_line", "given")
+    __slots__ = ("components", "foreign_line")
 
     def __init__(self) -> None:
-        self.given: list[Given] = []
+        self.components: list[list[Given]] = [[]]  #: options of each component; one but for heterogeneous jobs
         self.foreign_line = 0  #: first line of another scheduler's options, 0 = none
 
 
@@ -145,15 +144,19 @@ def read_header(script: Script, parser: Parser) -> Header:
             raise UsageError(f"{name}: {magic} lines beyond line {DIRECTIVE_LINES_MAX}", code="SCRIPT_INVALID")
         where = f"{name}, line {number}"
         try:
-            header.given.extend(_read_line(split_words(line[len(magic) :]), parser))
+            words = split_words(line[len(magic) :])
+            if words and words[0].lower() in ("hetjob", "packjob"):
+                if len(words) > 1:
+                    raise UsageError(f"'{words[1][:60]}' beside {words[0]}, which stands alone", code="OPTION_INVALID")
+                header.components.append([])
+            else:
+                header.components[-1].extend(_read_line(words, parser))
         except HelixError as error:
             raise UsageError(f"{where}: {error.msg}", code=error.code, hint=error.hint) from error
     return header
 
 
 def _read_line(words: list[str], parser: Parser) -> list[Given]:
-    if words and words[0].lower() in ("hetjob", "packjob"):
-        raise not_supported(words[0])
     given, rest = parser.split(words, permute=False)
     if rest:
         raise UsageError(

@@ -258,6 +258,9 @@ JOB_ROW: tuple[str, ...] = (
     "array_task_id",  # int or null; array's own record: null
     "array_pending",  # text of the pending index set, "" if none
     "array_limit",  # int
+    "het_job_id",  # of a component of a heterogeneous job: the first component's id, else 0
+    "het_offset",  # its number, from 0
+    "het_size",  # how many components
     "name",
     "user",
     "uid",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from helix.model.job import JobRecord
+from helix.model.hetjob import specs_of
+from helix.model.job import JobRecord, JobSpec
 from helix.model.partition import PartitionRecord
 from helix.sched.gres import needs_of
 from helixctld.core.usage import tres_of
@@ -20,7 +21,15 @@ def asked_tres(job: JobRecord, state: State) -> dict[str, int]:
     """
     if job.alloc is not None:
         return tres_of(job.alloc)
-    spec = job.spec
+    counts: dict[str, int] = {}
+    for spec in specs_of(job.spec):
+        for name, count in _asked(spec, job, state).items():
+            counts[name] = counts.get(name, 0) + count
+    return counts
+
+
+def _asked(spec: JobSpec, job: JobRecord, state: State) -> dict[str, int]:
+    """Of one component."""
     nodes = max(1, spec.nodes_min)
     tasks = spec.tasks or nodes * max(1, spec.tasks_per_node)
     cpus = max(tasks * spec.cpus_per_task, nodes)

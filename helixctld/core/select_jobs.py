@@ -9,6 +9,7 @@ from msgspec import Struct
 from helix.errors import NotFound, UsageError
 from helix.hostlist import parse_hostlist
 from helix.indexset import IndexSet, parse_indexes
+from helix.model.hetjob import COMPONENTS_MAX
 from helix.model.job import JobRecord
 from helix.model.job_state import STATE_CODES, JobState
 from helix.wire.methods import JobFilter
@@ -27,8 +28,14 @@ class Target(Struct, frozen=True):
 
 
 def parse_job_id(text: str) -> tuple[int, IndexSet | None]:
-    """`12`, `12_3` or `12_[1-5,9]` as job id and task indexes; raises UsageError (JOB_ID_INVALID)."""
+    """`12`, `12_3` or `12_[1-5,9]` as job id and task indexes; raises UsageError (JOB_ID_INVALID).
+
+    `12+1`, a component of a heterogeneous job, stands for the whole of it.
+    """
     head, sep, tail = text.strip().partition("_")
+    leader, plus, offset = head.partition("+")
+    if plus and not sep and offset.isascii() and offset.isdigit():
+        head = leader
     if not head.isascii() or not head.isdigit() or len(head) > 18 or (sep and not tail):
         raise UsageError(
             f"'{text[:40]}' is not a job id", code="JOB_ID_INVALID", hint="a job id is 12, 12_3 or 12_[1-5]"
@@ -48,7 +55,7 @@ def resolve(state: State, text: str) -> list[Target]:
     """
     job_id, tasks = parse_job_id(text)
     if tasks is None:
-        job = state.jobs.get(job_id)
+        job = state.jobs.get(job_id) or _leader(state, job_id)
         if job is None:
             raise unknown_job(state, text, job_id)
         if not job.is_array:
@@ -64,6 +71,15 @@ def resolve(state: State, text: str) -> list[Target]:
     if not found:
         raise unknown_job(state, text, job_id)
     return found
+
+
+def _leader(state: State, job_id: int) -> JobRecord | None:
+    """The heterogeneous job that `job_id` is a component's id of."""
+    for offset in range(1, COMPONENTS_MAX):
+        job = state.jobs.get(job_id - offset)
+        if job is not None:
+            return job if len(job.spec.components) >= offset else None
+    return None
 
 
 def unknown_job(state: State, text: str, job_id: int) -> NotFound:

@@ -27,6 +27,7 @@ from helix.timefmt import parse_time_limit, parse_when
 from helixctld.core.caller import Caller, require_owner
 from helixctld.core.dependencies import require_acyclic, require_known
 from helixctld.core.dependency_text import parse_dependency
+from helixctld.core.hetjob import settle_components
 from helixctld.core.licences import require_licences
 from helixctld.core.nearest import did_you_mean
 from helixctld.core.requests import Change
@@ -221,6 +222,8 @@ def update_job(
             raise UsageError(
                 f"no job field '{name[:40]}' to update", code="FIELD_UNKNOWN", hint=did_you_mean(key, JOB_KEYS)
             )
+    if spec.components:
+        spec = event.spec = settle_components(state, spec, owner)
     _check_update(state, job, spec, caller, owner, now)
     return Change([event])
 

@@ -92,6 +92,9 @@ _JOB: dict[str, JobGetter] = {
     "array_task_id": lambda j, _: j.array_task_id,
     "array_pending": lambda j, _: str(j.pending) if j.pending is not None else "",
     "array_limit": lambda j, _: j.spec.array_limit,
+    "het_job_id": lambda j, _: j.het_job_id,
+    "het_offset": lambda j, _: j.het_offset,
+    "het_size": lambda j, _: j.het_size,
     "name": lambda j, _: j.spec.name,
     "user": lambda j, _: j.user or str(j.uid),
     "uid": lambda j, _: j.uid,
@@ -227,7 +230,7 @@ def _foreseen(name: str, lookup: Lookup) -> JobGetter:
     read, absent = _FORESEEN[name]
 
     def getter(job: JobRecord, _: float) -> Any:
-        found = lookup(job.job_id) if job.is_waiting else None
+        found = lookup(job.het_job_id or job.job_id) if job.is_waiting else None
         return absent if found is None else read(found)
 
     return getter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from helix.hostlist import format_hostlist
+from helix.model.hetjob import component_records
 from helix.model.job import JobRecord
 from helix.model.topology import Topology
 from helix.wire.messages import Launch
@@ -62,6 +63,8 @@ def launch_of(job: JobRecord, people: People, kill_wait_s: int, topology: Topolo
     )
     if topology is not None and topology.kind != "flat":
         launch.topology_addr, launch.topology_pattern = topology.address(alloc.nodes[0])
+    if spec.components:
+        describe_components(launch, job, people, kill_wait_s)
     if job.array_task_id is not None and spec.array is not None:
         launch.array_job_id = job.array_job_id
         launch.array_task_id = job.array_task_id
@@ -70,3 +73,11 @@ def launch_of(job: JobRecord, people: People, kill_wait_s: int, topology: Topolo
         launch.array_task_max = spec.array.last
         launch.array_task_step = spec.array.ranges[0][2]
     return launch
+
+
+def describe_components(launch: Launch, job: JobRecord, people: People, kill_wait_s: int) -> None:
+    """Narrow the launch to component 0, where the script runs, and add all components for its environment."""
+    launch.components = [launch_of(part, people, kill_wait_s) for part in component_records(job)]
+    own = launch.components[0]
+    for name in ("nodes", "node_count", "tasks", "cpus_per_node"):
+        setattr(launch, name, getattr(own, name))

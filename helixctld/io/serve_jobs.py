@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from helix.errors import Conflict, Denied, HelixError, LimitExceeded, NotFound, UsageError
 from helix.model import events as ev
+from helix.model.hetjob import component_records
 from helix.model.job import JobRecord, JobSpec
 from helix.model.partition import PartitionRecord
 from helix.wire import methods as m
@@ -16,6 +17,7 @@ from helixctld.core import requests, update
 from helixctld.core.caller import Caller, may_touch, require_owner
 from helixctld.core.effects import Action
 from helixctld.core.enrol import require_qos, settle_account
+from helixctld.core.hetjob import settle_components
 from helixctld.core.limits import require_submit
 from helixctld.core.preempt import exempt_until
 from helixctld.core.select_jobs import Target, parse_job_id, resolve, select
@@ -70,6 +72,7 @@ class JobHandlers:
         for partition in partitions:
             require_accounts(partition, spec.account)
             require_qos(partition, spec.qos)
+        spec = settle_components(ctl.state, spec, owner)
         self._limits(spec)
         group = ctl.people.group_name(owner.gid)
         ctl.planning.require_possible(spec, [p.name for p in partitions], Who(owner.user, owner.uid, group))
@@ -224,6 +227,7 @@ class JobHandlers:
         else:
             jobs = list(select(self.ctl.state, m.JobFilter(states=["all"])))[:IDS_MAX]
         lookup = self.ctl.planning.cycle.expectation
+        jobs = [part for job in jobs for part in component_records(job)]
         rows = [job_dict(j, call.t, lookup) for j in jobs]
         for job, row in zip(jobs, rows, strict=True):
             if job.is_active:

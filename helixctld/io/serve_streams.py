@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from helix.errors import NotFound
+from helix.model.hetjob import component_records
 from helix.model.job import JobRecord
 from helix.model.job_state import Reason
 from helix.wire import methods as m
@@ -52,7 +53,7 @@ class StreamHandlers:
         if args.since and args.since == cursor:
             call.reply({"unchanged": True, "cursor": cursor})
             return
-        jobs = select(self.ctl.state, args.filter)
+        jobs = (part for job in select(self.ctl.state, args.filter) for part in component_records(job))
         if args.expand_arrays:
             jobs = islice(_expanded(jobs), EXPAND_MAX)
         rows: list[list[Any]] = []

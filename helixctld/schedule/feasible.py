@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from helix.errors import HelixError, LimitExceeded, Never, NotFound
 from helix.model.job import JobRecord, JobSpec
@@ -57,6 +58,8 @@ class Feasibility:
         (PARTITION_TIME_LIMIT, PARTITION_NODE_LIMIT, as EnforcePartLimits says) or UsageError.  `who`: whose job it is.
         """
         self.columns.update_cluster(state)
+        if spec.components:
+            self._check_components(state, spec, partitions, who)
         attributes = self.columns.shapes.attributes
         if spec.require.strip():
             attributes.condition(spec.require.strip())
@@ -78,15 +81,25 @@ class Feasibility:
         if first is not None:
             raise first
 
+    def _check_components(self, state: State, spec: JobSpec, partitions: list[str], who: Who) -> None:
+        """Each component of a heterogeneous job must be possible by itself."""
+        alone = replace(spec, components=[])
+        for at, part in enumerate([alone, *spec.components]):
+            try:
+                self.check_possible(state, part, part.partitions if at else partitions, who=who)
+            except HelixError as error:
+                found = error.__class__(f"component {at}: {error.msg}", code=error.code, hint=error.hint)
+                raise found from error
+
     def _verdict(
         self, state: State, spec: JobSpec, name: str, key: object, excluded: list[str], enforce: str, who: Who
     ) -> HelixError | None:
         partition = state.partitions[name]
-        refused = self.columns.shapes.admission.refused(spec, partition, who)
+        refused = self.columns.shapes.all_refused(spec, name, who)
         full = (name, key, spec.time_limit_s, enforce, refused)
         if full in self._verdicts:
             return self._verdicts[full]
-        request = self.columns.shapes.make_request(spec, partition, self.columns.shapes.options)
+        request = self.columns.shapes.request_for(spec, partition)
         reason, words = partition_limit(spec, request, partition)
         error: HelixError | None = None
         if reason is Reason.BAD_CONSTRAINTS:
@@ -111,6 +124,13 @@ class Feasibility:
             work = look_at(columns)
             if any(is_able(work, columns.shapes.parts(head), down=True) for head in columns.shapes.heads(row)):
                 return None
+            if spec.components:
+                nodes = min(sum(part.nodes_lo for part in chain) for chain in request.chains)
+                return Never(
+                    f"its components ask for {plural(nodes, 'node')}, each for nodes of its own: there are not so many "
+                    "that can serve them",
+                    hint="components do not share nodes; ask for fewer, or for less of each",
+                )
             fit = work.fit_empty(row, down=True)
             cpus = work.usable(row, work.nodes.cpus.astype(np.int64), full=True)
             members = members_of(columns, columns.shapes.index[partition.name])

@@ -155,7 +155,7 @@ class ShapeColumns:
     ) -> int:
         """The row for `spec` of a job of `who` in `partition`, made if need be; `release` it when the job has gone.
         `reservation`: whose rows it may use."""
-        refused = self._all_refused(spec, partition, who)
+        refused = self.all_refused(spec, partition, who)
         full = (partition, (key, refused, reservation) if refused or reservation else key)
         row = self._rows.get(full)
         if row is not None:
@@ -210,7 +210,7 @@ class ShapeColumns:
         request = self._part_of.get(row)
         return found[0 if request is None else request.component]
 
-    def _all_refused(self, spec: JobSpec, partition: str, who: Who) -> tuple[tuple[str, ...], ...]:
+    def all_refused(self, spec: JobSpec, partition: str, who: Who) -> tuple[tuple[str, ...], ...]:
         """`Admission.refused` for each component; () if all lines admit all of them."""
         if not self.admission.texts:
             return ()
@@ -305,6 +305,10 @@ class ShapeColumns:
         cpus = -(-cpus // nodes.width) * nodes.width
         memory = np.maximum(cpus * request.mem_cpu_mib, max(request.mem_node_mib, request.mem_floor_mib))
         able &= (nodes.cpus >= cpus) & (nodes.mem >= memory) & (nodes.tmp >= request.tmp_mib)
+        if request.exclude:
+            able &= ~np.isin(self.nodes.names, request.exclude)
+        if request.must and len(request.must) >= request.nodes_lo:
+            able &= np.isin(self.nodes.names, request.must)
         gres = self.needs.sources.gres
         if gres.kinds and request.gres:
             asked = np.array(gres.asked(request))
@@ -454,11 +458,6 @@ class ShapeColumns:
         for row, name in self.reserved.items():
             found[row] = names[name]
         return found
-
-    def freeze_nodes(self) -> tuple[ShapeArrays, TableArrays]:
-        """As `freeze`, for rows that are the nodes only."""
-        shapes, tables = self.freeze()
-        return shapes, tables._replace(room=tables.room[:, : len(self.nodes)])
 
     def freeze_needs(self, hosts: Int32) -> tuple[NeedArrays, AheadTables]:
         """What goes with the shapes of `freeze`, for rows on these nodes."""

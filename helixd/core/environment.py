@@ -27,6 +27,12 @@ _JOB = (
     "TOPOLOGY_ADDR", "TOPOLOGY_ADDR_PATTERN",
 )
 # fmt: on
+#: what is told of each component of a heterogeneous job, with _HET_GROUP_n after it
+HET_GROUP = (
+    "JOB_ID", "JOBID", "JOB_NAME", "JOB_NODELIST", "NODELIST", "JOB_NUM_NODES", "NNODES", "NTASKS", "NPROCS",
+    "JOB_CPUS_PER_NODE", "TASKS_PER_NODE", "NTASKS_PER_NODE", "CPUS_PER_TASK", "MEM_PER_NODE", "MEM_PER_CPU",
+    "JOB_PARTITION", "JOB_ACCOUNT", "JOB_QOS", "JOB_GPUS",
+)  # fmt: skip
 #: names that only the scheduler sets
 RESERVED = frozenset(
     [f"{prefix}_{name}" for name in _JOB for prefix in ("SLURM", "HELIX")]
@@ -176,6 +182,11 @@ def job_variables(launch: Launch, place: Place) -> dict[str, str]:
         variables["TOPOLOGY_ADDR_PATTERN"] = launch.topology_pattern
     if launch.restart_count:
         variables["RESTART_COUNT"] = str(launch.restart_count)
+    if launch.components:
+        variables["HET_SIZE"] = str(len(launch.components))
+        for at, part in enumerate(launch.components):
+            own = job_variables(part, place)
+            variables.update({f"{name}_HET_GROUP_{at}": own[name] for name in HET_GROUP if name in own})
     if launch.array_task_id is not None:
         variables["ARRAY_JOB_ID"] = str(launch.array_job_id)
         variables["ARRAY_TASK_ID"] = str(launch.array_task_id)

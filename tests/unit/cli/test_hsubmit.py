@@ -239,7 +239,7 @@ def test_unreadable_script_and_directory(submit: Any, tmp_path: Path) -> None:
         ("#SBATCH --gpu-bind=none", "job.sh, line 3: --gpu-bind is not supported yet (NOT_SUPPORTED)"),
         ("#SBATCH -t soon", "job.sh, line 3: --time: bad time limit 'soon' (TIME_INVALID)"),
         ("#SBATCH -n 4 tasks", "job.sh, line 3: 'tasks' belongs to no option"),
-        ("#SBATCH hetjob", "job.sh, line 3: hetjob is not supported yet"),
+        ("#SBATCH hetjob -n2", "job.sh, line 3: '-n2' beside hetjob, which stands alone"),
         ("#SBATCH -J 'open", "job.sh, line 3: a ' is not closed"),
         ("#SBATCH --wrap=x", "job.sh, line 3: --wrap has no place in a script"),
     ],
@@ -293,11 +293,12 @@ def test_options_of_later_parts_are_refused_everywhere(
         (["-m", "random"], "is not block"),
         (["--export="], "a list is missing"),
         (["-J", "a\nb"], "cannot be printed"),
-        ([":", "x"], "a heterogeneous job"),
+        (["-n1", ":", "-n2", "-t", "5"], "component 1: --time is for the whole job"),
+        (["-n1", ":", "-a", "1-3"], "component 1: --array is for the whole job"),
     ],
 )
 def test_bad_values_are_usage_errors(submit: Any, words: list[str], part: str) -> None:
-    status, args, _, err = submit("--wrap=true", *words) if words[0] != ":" else submit("a", *words)
+    status, args, _, err = submit("--wrap=true", *words)
     assert (status, args) == (2, None)
     assert part in err
 
@@ -449,3 +450,46 @@ def test_every_stored_or_honoured_option_is_used() -> None:
         if option.status in ("honoured", "stored"):
             assert option.field in used or f'"{option.field}"' in source, option.name
     assert used - {"name"} <= set(JobSpec.__struct_fields__)
+
+
+def test_components_of_the_command_line(submit: Any) -> None:
+    spec = spec_of(
+        submit(
+            "-J",
+            "h",
+            "-n4",
+            "--mem=2G",
+            "-x",
+            "n9",
+            ":",
+            "-p",
+            "gpu",
+            "-N2",
+            "-C",
+            "a*1",
+            ":",
+            "--mem=1G",
+            script=SCRIPT,
+        )
+    )
+    assert (spec.tasks, spec.mem_per_node_mib, spec.exclude) == (4, 2048, "n9")
+    one, two = spec.components
+    assert (one.partitions, one.nodes_min, one.constraint, one.tasks) == (["gpu"], 2, "a*1", 0)
+    assert (one.mem_per_node_mib, one.exclude) == (2048, "n9"), "--mem and --exclude go on to the next component"
+    assert (two.mem_per_node_mib, two.exclude, two.nodes_min) == (1024, "n9", 1)
+
+
+def test_components_of_a_script_and_arguments_with_a_colon(submit: Any) -> None:
+    script = "#!/bin/sh\n#SBATCH -n1 -J h\n#SBATCH hetjob\n#SBATCH -n3 -p gpu\n#HBATCH packjob\n#HBATCH -N2\ntrue\n"
+    spec = spec_of(submit(script=script))
+    assert spec.tasks == 1
+    assert [(part.tasks, part.partitions, part.nodes_min) for part in spec.components] == [(3, ["gpu"], 1), (0, [], 2)]
+    spec = spec_of(submit("-n2", ":", "-n5", script=script))
+    assert [spec.tasks, *(part.tasks for part in spec.components)] == [2, 5, 0], "the command line wins"
+    assert spec_of(submit("--wrap", "x", ":", "-n2", ":")).components[1:] == [JobSpec()]
+
+
+def test_a_colon_after_the_script_is_an_argument(submit: Any, tmp_path: Path) -> None:
+    (tmp_path / "a.sh").write_text(SCRIPT)
+    spec = spec_of(submit("-n2", "a.sh", ":", "-n3"))
+    assert (spec.args, spec.components) == ([":", "-n3"], [])
