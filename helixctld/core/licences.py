@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from helix.errors import Never, NotFound
-from helix.licences import parse_licences
+from helix.model.job import JobSpec
+from helix.sched.licences import licences_of
 from helixctld.core.nearest import did_you_mean
 from helixctld.core.state import State
 
@@ -14,10 +15,8 @@ def licences_used(state: State) -> dict[str, int]:
     """Name -> how many the ACTIVE jobs have; derived from their specs.  O(active jobs)."""
     used: dict[str, int] = {}
     for job_id in state.active:
-        text = state.jobs[job_id].spec.licenses
-        if text:
-            for name, count in parse_licences(text):
-                used[name] = used.get(name, 0) + count
+        for name, count in licences_of(state.jobs[job_id].spec):
+            used[name] = used.get(name, 0) + count
     return used
 
 
@@ -30,9 +29,9 @@ def licences_reserved(state: State) -> dict[str, int]:
     return held
 
 
-def require_licences(state: State, text: str) -> None:
+def require_licences(state: State, spec: JobSpec) -> None:
     """Raises NotFound (LICENSE_UNKNOWN), or Never (LICENSES_NEVER) for more than there are."""
-    for name, count in parse_licences(text):
+    for name, count in licences_of(spec):
         total = state.licences.get(name)
         if total is None:
             hint = did_you_mean(name, state.licences) if state.licences else "helix.conf has no Licenses="

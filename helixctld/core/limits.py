@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from helix.errors import LimitExceeded
-from helix.licences import parse_licences
 from helix.model import limit_reasons as why
 from helix.model.account import Accounts, Limits, Qos, Tres
 from helix.model.job import Allocation, JobRecord
 from helix.model.job_state import Reason
+from helix.sched.licences import licences_of
 from helix.timefmt import format_time_limit
 from helixctld.core.asked import asked_tres, limit_of
 from helixctld.core.usage import MILLI, billing_of, qos_key, tres_of
@@ -229,7 +229,7 @@ def _is_below(accounts: Accounts, key: str, top: str) -> bool:
 
 def licence_tres(job: JobRecord) -> Tres:
     """Licences of a job as TRES."""
-    return {f"license/{name}": count for name, count in parse_licences(job.spec.licenses)} if job.spec.licenses else {}
+    return {f"license/{name}": count for name, count in licences_of(job.spec)}
 
 
 # ---- limits of one job ----------------------------------------------------------------------------------------------

@@ -74,8 +74,8 @@ def check_spec(spec: JobSpec) -> None:
     for name in ("cpus_per_gpu", "switches", "sockets_per_node", "cores_per_socket", "threads_per_core", "cpus_min"):
         if not 0 <= getattr(spec, name) < 1 << 31:
             raise UsageError(f"{name} is {getattr(spec, name)}; it must not be negative", code="BAD_ARGUMENT")
-    for name in ("mem_per_gpu_mib", "nodes_max", "tasks", "tasks_per_node", "mem_per_node_mib", "mem_per_cpu_mib", "tmp_mib",
-                 "time_min_s", "array_limit", "t_begin", "t_deadline"):  # fmt: skip
+    for name in ("nodes_max", "tasks", "tasks_per_node", "mem_per_node_mib", "mem_per_cpu_mib", "mem_per_gpu_mib",
+                 "tmp_mib", "time_min_s", "array_limit", "t_begin", "t_deadline"):  # fmt: skip
         if not 0 <= getattr(spec, name) < 1 << 52:
             raise UsageError(f"{name} is {getattr(spec, name)}; it must not be negative", code="BAD_ARGUMENT")
     if spec.switch_wait_s is not None and not 0 <= spec.switch_wait_s < 1 << 40:
@@ -165,8 +165,7 @@ def check_request(state: State, spec: JobSpec, caller: Caller, owner: Caller, no
                 raise NotFound(
                     f"--{option}: no node '{name}'", code="NODE_UNKNOWN", hint=did_you_mean(name, state.nodes)
                 )
-    if spec.licenses:
-        require_licences(state, spec.licenses)
+    require_licences(state, spec)
     require_devices(state, spec)
     partitions = require_partitions(state, spec.partitions, owner)
     check_submit(state, spec, owner, now)

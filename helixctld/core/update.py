@@ -242,8 +242,8 @@ def _check_update(state: State, job: JobRecord, spec: JobSpec, caller: Caller, o
         for name in parse_hostlist(hosts) if hosts else ():
             if name not in state.nodes:
                 raise NotFound(f"no node '{name}'", code="NODE_UNKNOWN", hint=did_you_mean(name, state.nodes))
-    if spec.licenses and spec.licenses != job.spec.licenses:
-        require_licences(state, spec.licenses)
+    if spec.licenses != job.spec.licenses:
+        require_licences(state, spec)
     if gres_key(spec) != gres_key(job.spec):
         require_devices(state, spec)
     if spec.dependency is not None and spec.dependency != job.spec.dependency:

@@ -67,7 +67,7 @@ class NodeGres:
         return self._row(units_given(alloc.gres[place]))
 
     def give(self, state: State, job: JobRecord, alloc: Allocation, taken: dict[str, object]) -> str:
-        """Fill in the devices of a start; what is missing, in words, if not all are there any more (nothing is taken)."""
+        """Fill in the devices of a start; or say what is missing, in words, and take nothing."""
         if not alloc.whole and not any(needs_of(spec).units for spec in specs_of(job.spec)):
             return ""
         given: list[dict[str, str]] = []

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from helix.licences import parse_licences
 from helix.model.job import Allocation, JobRecord
 from helix.model.job_state import Reason
+from helix.sched.licences import licences_of
 from helixctld.core.licences import licences_reserved
 from helixctld.core.state import State
 from helixctld.schedule.sources import PoolKey
@@ -33,10 +33,11 @@ class LicencePools:
 
     def wants(self, state: State, job: JobRecord) -> Iterable[tuple[PoolKey, int]]:
         """What the job asks; each task of an array takes as much."""
-        if not job.spec.licenses:
+        asked = licences_of(job.spec)
+        if not asked:
             return ()
         inside = job.reservation if job.is_active else job.spec.reservation
-        return [(self._key(state, licence, inside), count) for licence, count in parse_licences(job.spec.licenses)]
+        return [(self._key(state, licence, inside), count) for licence, count in asked]
 
     def holds(self, state: State, job: JobRecord, alloc: Allocation) -> Iterable[tuple[PoolKey, int]]:
         """The same, while it is active."""
