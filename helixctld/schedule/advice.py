@@ -105,7 +105,9 @@ class Trial:
         if exclusion:
             allowed[self.columns.nodes.indexes(self.state, self.request.exclude)] = False
         table = self.tables.elig.copy()
-        table[self.shape.elig[0]] = pack_bits(allowed)
+        bits = pack_bits(allowed)
+        table[self.shape.elig[0]] = 0  # rows of reservations are for others
+        table[self.shape.elig[0], : len(bits)] = bits
         return self.tables._replace(elig=table)
 
     def other_partitions(self) -> list[str]:

@@ -17,7 +17,7 @@ class Looking(Pass):
 
     def __init__(self, columns: Columns, shapes: ShapeArrays, tables: TableArrays, gres: Int64) -> None:
         nodes = columns.nodes.freeze()
-        super().__init__(nodes, shapes, tables)
+        super().__init__(nodes, shapes, tables._replace(room=tables.room[:, : len(nodes.cpus)]))
         self.gres = gres
         self.gres_have, self.gres_free = columns.rows.devices()
 

@@ -154,9 +154,10 @@ class ShapeColumns:
         reservation: str = "",
     ) -> int:
         """The row for `spec` of a job of `who` in `partition`, made if need be; `release` it when the job has gone.
-        `reservation`: whose rows it may use."""
+        `reservation`: whose rows it may use.  `uid`: keep off nodes that others have to themselves now."""
         refused = self.all_refused(spec, partition, who)
-        full = (partition, (key, refused, reservation) if refused or reservation else key)
+        uid = uid if self.owners.on else NOBODYS
+        full = (partition, (key, refused, reservation, uid) if refused or reservation or uid >= 0 else key)
         row = self._rows.get(full)
         if row is not None:
             self._refs[row] += 1
@@ -464,3 +465,11 @@ class ShapeColumns:
         self.freeze()
         assert self._frozen_needs is not None
         return self._frozen_needs, self.needs.freeze_scores(hosts)
+    def _eligible_now(self) -> Bits:
+        """Who may go where, less the nodes that other users have to themselves."""
+        table = np.stack(self._elig)
+        hosts = self.rows.hosts
+        for row, (uid, partition) in self._elig_of.items():
+            table[row] &= pack_bits(self.owners.admitting(uid, partition)[hosts])
+        return table
+
