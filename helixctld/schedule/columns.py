@@ -293,7 +293,7 @@ class Columns:
             if index is None:
                 continue
             partition = self.shapes.partitions[index]
-            row = self.shapes.acquire(state, name, key, spec, job.excluded_nodes, who, reservation)
+            row = self.shapes.acquire(state, name, key, spec, job.excluded_nodes, who, reservation, job.uid)
             shapes.append(row)
             limit_s = time_limit_s(spec, partition)
             for head in self.shapes.heads(row):

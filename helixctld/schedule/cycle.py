@@ -44,6 +44,8 @@ FRUITLESS_MAX = 3  #: after so many passes without one accepted start, plan inli
 CONFLICT_DELAY_S = 0.005
 CONFLICT_DELAY_MAX_S = 1.0
 
+_UNABLE = frozenset({Reason.BAD_CONSTRAINTS, Reason.NODES_UNAVAILABLE, Reason.REQ_NODE_NOT_AVAIL})
+
 NewReason = tuple[int, Reason, str]  #: job id, reason, words
 
 
@@ -343,6 +345,8 @@ class Cycle:
             else:
                 queue.told[slot], queue.told_pool[slot] = CODES[reason], -1
                 reason, words = reserved.reason(state.jobs[job_id], reason, words)
+                if self.columns.shapes.owners.on and reason in _UNABLE:  # not for ever: it was accepted
+                    reason, words = Reason.RESOURCES, "the nodes that could serve it are in use by other users"
             news.append((job_id, reason, words))
         return news
 

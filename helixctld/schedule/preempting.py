@@ -49,6 +49,7 @@ from helixctld.core.preempt import How, contender, how_to, make_room, mode_of
 from helixctld.core.state import State
 from helixctld.core.yielding import core_mask
 from helixctld.schedule.columns import Columns
+from helixctld.schedule.owner_columns import someone_elses
 from helixctld.schedule.starts import start_events
 from helixctld.schedule.verify import AcceptedStart, PickCpus
 
@@ -528,6 +529,8 @@ class Preempting:
         for pool, amount in pools.amounts_of(state, job, start.alloc):
             if amount > pools.left(pool):
                 return False
+        if self.columns.shapes.owners.on and someone_elses(state, job, start.partition, start.alloc.nodes, {}):
+            return False
         checks = self.columns.sources.checks
         return not any(check(state, job, start.partition, start.time_limit_s, start.alloc, now) for check in checks)
 

@@ -40,6 +40,8 @@ from helixctld.schedule.admission import NOBODY, Admission, Who
 from helixctld.schedule.need_columns import NeedColumns
 from helixctld.schedule.node_attributes import NodeAttributes
 from helixctld.schedule.node_columns import NodeColumns
+from helixctld.schedule.owner_columns import NOBODY as NOBODYS
+from helixctld.schedule.owner_columns import OwnerColumns
 from helixctld.schedule.row_columns import RowColumns
 from helixctld.schedule.sources import Sources
 
@@ -59,6 +61,7 @@ class ShapeColumns:
         self.attributes = NodeAttributes(nodes)
         self.needs = NeedColumns(nodes, sources, self.attributes, self.able)
         self.admission = Admission(nodes)
+        self.owners = OwnerColumns()
         self.options = options
         self.make_request = make_request
         self.partitions: list[PartitionRecord] = []
@@ -84,6 +87,9 @@ class ShapeColumns:
         self._part_room: list[int] = []
         self._elig_rows: dict[Hashable, int] = {}
         self._elig: list[Bits] = []
+        self._uid: dict[int, int] = {}  # head -> whose jobs, while nodes may be one user's
+        self._elig_of: dict[int, tuple[int, str]] = {}  # row of `elig` -> only nodes that admit this user, partition
+        self._owners_seen = -1
         self._must_flat = np.zeros(0, np.int32)
         self._frozen_shapes: ShapeArrays | None = None
         self._frozen_needs: NeedArrays | None = None
@@ -99,6 +105,7 @@ class ShapeColumns:
         self.index = {name: i for i, name in enumerate(self.names)}
         self.attributes.take_partitions(self.partitions)
         self.admission.refresh()
+        self.owners.take_partitions(self.partitions, len(self.nodes))
         self._part_bits = np.zeros((len(self.partitions), (count + 7) // 8), np.uint8)
         self._room_parts = [i for i, p in enumerate(self.partitions) if p.max_cpus_per_node > 0]
         self._part_room = [-1] * len(self.partitions)
@@ -113,7 +120,8 @@ class ShapeColumns:
         self.renew(state)
 
     def update_room(self, state: State, names: list[str]) -> None:
-        """Recount what MaxCPUsPerNode leaves on the nodes that changed."""
+        """Recount what MaxCPUsPerNode leaves on the nodes that changed, and whose they are."""
+        self.owners.update(state, names)
         if not self._room_parts:
             return
         for name in names:
@@ -135,6 +143,7 @@ class ShapeColumns:
         """Normalise every row again, after a change of partitions or of what nodes are."""
         self._elig_rows.clear()
         self._elig.clear()
+        self._elig_of.clear()
         self.needs.renew()
         for row, key in enumerate(self._keys):
             if self._refs[row] and row not in self._head and key[0] in self.index:
@@ -152,6 +161,7 @@ class ShapeColumns:
         excluded: list[str],
         who: Who = NOBODY,
         reservation: str = "",
+        uid: int = NOBODYS,
     ) -> int:
         """The row for `spec` of a job of `who` in `partition`, made if need be; `release` it when the job has gone.
         `reservation`: whose rows it may use.  `uid`: keep off nodes that others have to themselves now."""
@@ -168,6 +178,8 @@ class ShapeColumns:
             self._refused[row] = refused
         if reservation:
             self.reserved[row] = reservation
+        if uid >= 0:
+            self._uid[row] = uid
         self._fill(row, state)
         self._frozen_shapes = self._frozen_tables = None
         return row
@@ -244,6 +256,7 @@ class ShapeColumns:
 
     def _free_row(self, row: int) -> None:
         self._refused.pop(row, None)
+        self._uid.pop(row, None)
         self.reserved.pop(row, None)
         self._part_of.pop(row, None)
         self.requests[row] = None
@@ -355,9 +368,10 @@ class ShapeColumns:
         if self.needs.sources.gres.lacking(request):  # no node has such devices any more
             gate = gate or BAD
         refused = self.refused(row)
-        elig = self._elig_row(state, work.part[row], request, refused=refused)
+        uid = self._uid.get(self._head.get(row, row), NOBODYS)
+        elig = self._elig_row(state, work.part[row], request, refused=refused, uid=uid)
         if excluded:  # where launching failed: avoided unless that leaves too few nodes
-            wider = self._elig_row(state, work.part[row], request, tuple(excluded), refused)
+            wider = self._elig_row(state, work.part[row], request, tuple(excluded), refused, uid)
             left = int(np.bitwise_count(self._elig[wider]).sum())
             if left >= request.nodes_lo and not set(excluded) & set(request.must):
                 elig = wider
@@ -387,11 +401,12 @@ class ShapeColumns:
         request: Request,
         avoid: tuple[str, ...] = (),
         refused: tuple[str, ...] = (),
+        uid: int = NOBODYS,
     ) -> int:
         """`avoid`: nodes not to be used besides those excluded; `refused`: Admit lines that do not admit the job."""
         counts = (request.sockets_min, request.cores_min, request.threads_min)
         asked = (request.constraint, request.require, request.exclude, request.reservation, request.exclusive)
-        key = (int(part), asked, counts, avoid, refused)
+        key = (int(part), asked, counts, avoid, refused, uid)
         row = self._elig_rows.get(key)
         if row is None:
             if len(self._elig) > _ELIG_SPARE + 2 * len(self._keys):
@@ -407,6 +422,8 @@ class ShapeColumns:
             allowed = allowed[self.rows.hosts] & self.rows.inside(request.reservation, exclusive=request.exclusive)
             row = self._elig_rows[key] = len(self._elig)
             self._elig.append(pack_bits(allowed) & self._part_bits[part])
+            if uid >= 0:
+                self._elig_of[row] = uid, self.names[part]
             self._frozen_tables = None
         return row
 
@@ -418,6 +435,7 @@ class ShapeColumns:
             kept[old] = len(table)
             table.append(self._elig[old])
         self._elig = table
+        self._elig_of = {kept[old]: whose for old, whose in self._elig_of.items() if old in kept}
         self._elig_rows = {key: kept[old] for key, old in self._elig_rows.items() if old in kept}
         for row, refs in enumerate(self._refs):
             if refs:
@@ -438,10 +456,13 @@ class ShapeColumns:
             self._frozen_shapes = ShapeArrays._make(column[:count].copy() for column in self._work)
             self._frozen_needs = self.needs.freeze(count)
             self._frozen_tables = None
+        if self._elig_of and self._owners_seen != self.owners.version:
+            self._frozen_tables = None
         if self._frozen_tables is None:
+            self._owners_seen = self.owners.version
             width = (self.rows.count + 7) // 8
             self._frozen_tables = TableArrays(
-                elig=np.stack(self._elig) if self._elig else np.zeros((1, width), np.uint8),
+                elig=self._eligible_now() if self._elig else np.zeros((1, width), np.uint8),
                 part=self._part_bits,
                 part_gate=np.array([_GATES.get(p.state.upper(), 0) for p in self.partitions], np.int8),
                 part_time=np.array([p.max_time_s for p in self.partitions], np.int64),
@@ -451,6 +472,14 @@ class ShapeColumns:
                 must=self._must_flat,
             )
         return self._frozen_shapes, self._frozen_tables
+
+    def _eligible_now(self) -> Bits:
+        """Who may go where, less the nodes that other users have to themselves."""
+        table = np.stack(self._elig)
+        hosts = self.rows.hosts
+        for row, (uid, partition) in self._elig_of.items():
+            table[row] &= pack_bits(self.owners.admitting(uid, partition)[hosts])
+        return table
 
     def inside(self) -> Int32:
         """By row: a number for the reservation whose rows the request may use, -1 = none."""
@@ -465,11 +494,3 @@ class ShapeColumns:
         self.freeze()
         assert self._frozen_needs is not None
         return self._frozen_needs, self.needs.freeze_scores(hosts)
-    def _eligible_now(self) -> Bits:
-        """Who may go where, less the nodes that other users have to themselves."""
-        table = np.stack(self._elig)
-        hosts = self.rows.hosts
-        for row, (uid, partition) in self._elig_of.items():
-            table[row] &= pack_bits(self.owners.admitting(uid, partition)[hosts])
-        return table
-

@@ -20,6 +20,7 @@ from helix.sched.request import time_limit_s
 from helixctld.core.state import State
 from helixctld.core.yielding import core_mask
 from helixctld.schedule.components import Group, PartsOf, groups_of
+from helixctld.schedule.owner_columns import someone_elses
 from helixctld.schedule.pool_columns import PoolColumns
 from helixctld.schedule.reservation_guard import Guard
 
@@ -86,6 +87,8 @@ class _Commit:
         self.used: dict[int, bool] = {}  # node index -> all of it (a whole-node start of this commit)
         self.part_cpus: dict[tuple[str, int], int] = {}  # what MaxCPUsPerNode leaves
         self.ready: dict[int, NodeRecord | None] = {}
+        self.has_owners = any(p.exclusive_user for p in state.partitions.values())
+        self.users: dict[str, list[tuple[int, bool]]] = {}  # node -> uid, exclusively?, of starts of this commit
 
     def node(self, index: int) -> NodeRecord | None:
         """The node, if it may take new work."""
@@ -179,6 +182,8 @@ class _Commit:
             if amount > pools.left(pool) - self.pool_taken.get(pool, 0):
                 reason, words = pools.words(self.state, pool)
                 return f"{reason}: {words}" if words else str(reason)
+        if self.has_owners and (taken := someone_elses(self.state, job, partition, alloc.nodes, self.users)):
+            return f"{taken} is another user's"
         if pools is not None:
             for check in pools.sources.checks:
                 if why := check(self.state, job, partition, limit_s, alloc, self.now):
@@ -188,6 +193,10 @@ class _Commit:
         for pool, amount in held:
             self.pool_taken[pool] = self.pool_taken.get(pool, 0) + amount
         self._take(placed)
+        if self.has_owners:
+            use = job.uid, self.state.partitions[partition].exclusive_user
+            for name in alloc.nodes:
+                self.users.setdefault(name, []).append(use)
         return ""
 
     def _take(self, placed: _Placed) -> None:
