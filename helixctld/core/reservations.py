@@ -14,11 +14,12 @@ from msgspec.structs import replace
 from helix.errors import Conflict, Denied, LimitExceeded, NotFound
 from helix.model import events as ev
 from helix.model.reservation import RESERVATION_FLAGS, ReservationRecord
+from helix.sched.licences import licences_of
 from helix.timefmt import format_timestamp
 from helixctld.core.caller import Caller
 from helixctld.core.nearest import did_you_mean
 from helixctld.core.reservation_access import may_use, require
-from helixctld.core.reservation_nodes import Search, all_nodes, shares_of
+from helixctld.core.reservation_nodes import Search, all_nodes, job_end, shares_of
 from helixctld.core.reservation_text import NAME, YEAR_S, Asked, invalid
 from helixctld.core.reservation_times import NEVER_S, PERIOD_S, first_start, is_met, next_start, window
 from helixctld.core.state import State
@@ -190,7 +191,8 @@ def _choose_nodes(state: State, r: ReservationRecord, asked: Asked, now: float) 
         search.require_room(r.shares)
         return
     if not (r.node_count or r.core_count or r.tres):
-        if r.licenses:
+        if r.licenses:  # of no nodes: those inside may run on any
+            r.flags = [flag for flag in RESERVATION_FLAGS if flag in {*r.flags, "ANY_NODES"}]
             return
         raise invalid("nothing is asked for", "give Nodes=, NodeCnt=, CoreCnt=, TRES= or Licenses=")
     shares = search.choose()
@@ -281,11 +283,26 @@ def _check_licences(state: State, r: ReservationRecord, now: float) -> None:
             for other in state.reservations.values()
             if other.name != r.name and name in other.licenses and is_met(other, t_start, t_end, now)
         }
-        if count + sum(others.values()) > total:
-            held = ", ".join(f"reservation '{other}' {n}" for other, n in others.items())
+        jobs = {} if r.has("IGNORE_JOBS") else _licences_in_use(state, r, name, t_start, now)
+        if count + sum(others.values()) + sum(jobs.values()) > total:
+            held = [f"reservation '{other}' has {n}" for other, n in others.items()]
+            held += [f"running job {job_id} has {n}" for job_id, n in list(jobs.items())[:5]]
             raise Conflict(
-                f"licence {name}: {count} are asked of {total}" + (f"; {held}" if held else ""),
+                f"licence {name}: {count} are asked of {total}" + (f"; {', '.join(held)}" if held else ""),
                 code="RESERVATION_CONFLICT",
                 hint="ask for fewer, or another time",
-                data={"reservations": list(others)},
+                data={"reservations": list(others), "jobs": list(jobs)[:1000]},
             )
+
+
+def _licences_in_use(state: State, r: ReservationRecord, licence: str, t_start: float, now: float) -> dict[int, int]:
+    """Running jobs outside reservations with the licence that may go on beyond `t_start`, and how many they have."""
+    found: dict[int, int] = {}
+    for job_id in state.active:
+        job = state.jobs[job_id]
+        if job.reservation == r.name or job_end(job, now) <= t_start:
+            continue
+        inside = state.reservations.get(job.reservation)
+        if inside is None or licence not in inside.licenses:
+            found.update((job_id, n) for name, n in licences_of(job.spec) if name == licence)
+    return found

@@ -96,6 +96,10 @@ class PoolColumns:
             self._add(amounts, state, source, source.holds(state, job, alloc))
         return tuple(sorted(amounts.items()))
 
+    def number_of_licence(self, name: str) -> int:
+        """The pool that jobs outside reservations take a licence of; -1 if nobody has asked for it."""
+        return self._index.get(("licence", name), -1)
+
     def left(self, pool: int) -> int:
         """What is free of a pool; negative after a limit was lowered."""
         return self._total[pool] - self._used[pool]

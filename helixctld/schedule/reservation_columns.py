@@ -12,7 +12,7 @@ occurrence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,9 @@ from helixctld.schedule.sources import Sources
 BEYOND_S = (
     7 * 86400
 )  #: a start in the window of a plan runs on for so long at most, as far as occurrences are looked at
+
+OCCURRENCES_MAX = 64  #: of one reservation that a plan knows of; the commit knows all
+SPANS_MAX = 200_000  #: of one reservation: one that repeats on many nodes is planned around less far ahead
 
 
 class Clone(NamedTuple):
@@ -228,7 +231,8 @@ class ReservationColumns:
             held = self._held.get(r.name)
             if held is None:
                 continue
-            for t_from, t_to in occurrences(r, now, now + window_s + BEYOND_S):
+            most = max(2, min(OCCURRENCES_MAX, SPANS_MAX // len(held.node)))
+            for t_from, t_to in occurrences(r, now, now + window_s + BEYOND_S, most):
                 begin, end = max(0, int(np.floor(t_from - now))), max(1, int(np.ceil(min(t_to - now, NEVER))))
                 table.add(held.node, begin, end, held.cpus, held.mem, held.gres)
         if self.clones:
@@ -236,6 +240,22 @@ class ReservationColumns:
             self._add_outsiders(table, own, capacity)
             self._add_beyond(table, now, own, self.options.resv_over_run_s)
         return [table.freeze()]
+
+    def licence_spans(self, now: float, pool_of: Callable[[str], int], kinds: int) -> list[SpanArrays]:
+        """Spans of the licences that reservations will hold; what active ones hold is not in the pools' totals.
+        `pool_of`: number of a licence's pool, -1 = nobody asks for it; `kinds`: of GRES."""
+        table = _Table(kinds)
+        for r in self.records:
+            pools = [(pool, n) for name, n in r.licenses.items() if (pool := pool_of(name)) >= 0]
+            if not pools:
+                continue
+            for t_from, t_to in occurrences(r, r.t_end if r.active else now, now + self.options.bf_window_s + BEYOND_S):
+                begin, end = max(0, int(np.floor(t_from - now))), max(1, int(np.ceil(min(t_to - now, NEVER))))
+                for pool, n in pools:
+                    table.one(pool, begin, end, np.array([n, 0, *[0] * kinds], np.int64))
+        spans = table.freeze()
+        none = np.full(len(spans.row), -1, np.int32)
+        return [spans._replace(row=none, pool=spans.row)] if len(none) else []
 
     def _add_overlaps(self, table: _Table, now: float, window_s: int, capacity: SpanCapacity) -> None:
         """Other reservations that meet an open one on the same nodes keep its jobs from what both hold."""

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from helpers.sched_world import World
 
+from helix.errors import Conflict
 from helix.model import events as ev
 from helix.model.job import JobRecord
 from helix.model.job_state import Reason
@@ -254,3 +255,23 @@ def test_why_tells_of_the_reservation(world: World) -> None:
     world.do(reservations.update(world.state, r.name, {"EndTime": "now+1minute"}, ADMIN, world.now, lambda _g: ()))
     tick(world, 60)
     assert world.why(second)["advice"] == [f"let it run anywhere: hctl release {second.job_id}"]
+
+
+def test_licences_are_kept_for_those_inside() -> None:
+    w = made(Backfill(), nodes=2)
+    w.state.set_licences({"matlab": 3})
+    r = reserve(w, Licenses="matlab:2", StartTime="now+1hour")
+    assert r.has("ANY_NODES")
+    short, long = submit(w, 30, licenses="matlab:3"), submit(w, 120, licenses="matlab:2")
+    assert started(w) == {short.job_id}
+    w.end(short)
+    assert started(w) == set(), "it would have two of three when two are kept"
+    inside = submit(w, 30, licenses="matlab:2", reservation=r.name)
+    tick(w, HOUR)
+    assert started(w) == {inside.job_id}
+    tick(w, HOUR)
+    assert started(w) == set()
+    w.end(inside)
+    assert started(w) == {long.job_id}
+    with pytest.raises(Conflict, match=f"running job {long.job_id} has 2"):
+        reserve(w, Licenses="matlab:2")
