@@ -49,7 +49,7 @@ COMMAND = Command(
     ),
     env_prefixes=ENV_PREFIXES,
     exits=(*app.EXIT_STATUSES, (0, "with --wait: the exit status of the job, 1 if a signal ended it")),
-    see_also=("hqueue(1)", "hcancel(1)", "hlog(1)", "hwait(1)", "hwhy(1)"),
+    see_also=("hqueue(1)", "hcancel(1)", "hlog(1)", "hwait(1)", "hwhy(1)", "helix-expressions(7)"),
     examples=(
         ("hsubmit job.sh", "submit a script"),
         ("hsubmit -n 4 -t 10 --wrap 'make -j4'", "submit a command line"),
