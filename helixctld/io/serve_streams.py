@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import time
+from collections.abc import Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,8 @@ class StreamHandlers:
         if args.since and args.since == cursor:
             call.reply({"unchanged": True, "cursor": cursor})
             return
-        jobs = (part for job in select(self.ctl.state, args.filter) for part in component_records(job))
+        records = (part for job in select(self.ctl.state, args.filter) for part in component_records(job))
+        jobs: Iterable[JobRecord] = records
         if args.expand_arrays:
             jobs = islice(_expanded(jobs), EXPAND_MAX)
         rows: list[list[Any]] = []
