@@ -21,7 +21,7 @@ from helix.sched.history import RunTimes
 from helix.sched.options import SchedOptions
 from helix.sched.request import normalise, shape_key, time_limit_s
 from helix.sched.snapshot import CODES, Snapshot
-from helix_native.ahead_arrays import NEVER
+from helix_native.ahead_arrays import NEVER, SpanArrays
 from helix_native.arrays import UNTESTED, QueueArrays
 from helixctld.core.reservation_access import may_use
 from helixctld.core.reservation_index import asked
@@ -225,7 +225,9 @@ class Columns:
             return False
         state.dirty_reservations = False
         renumbered = self.rows.reservations.take(state)
-        magnets = [(r.name, r.shares.keys(), r.users, r.accounts) for r in self.rows.reservations.magnets()]
+        magnets: list[tuple[object, ...]] = [
+            (r.name, r.shares.keys(), r.users, r.accounts) for r in self.rows.reservations.magnets()
+        ]
         gone = set(self.queue.slot_of) if magnets != self._magnets else self.queue.slot_of.keys() & state.reserving_jobs
         self._magnets = magnets
         for job_id in gone:  # their entries are for other reservations now

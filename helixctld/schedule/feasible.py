@@ -12,6 +12,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from helix.errors import HelixError, LimitExceeded, Never, NotFound
+from helix.hostlist import format_hostlist
 from helix.model.job import JobRecord, JobSpec
 from helix.model.job_state import Reason
 from helix.model.partition import PartitionRecord
@@ -19,7 +20,9 @@ from helix.quoting import one_line
 from helix.sched.explain import duration_words, format_mib, plural
 from helix.sched.request import Request, partition_limit, shape_key, time_limit_s
 from helix.sched.snapshot import REASONS
+from helix_native.ahead_arrays import NEVER
 from helix_native.arrays import Flags, Int64
+from helixctld.core.reservation_index import asked
 from helixctld.core.state import State
 from helixctld.schedule.admission import NOBODY, Who, who_of
 from helixctld.schedule.clauses import Words, blame_condition, blame_constraint
@@ -28,6 +31,7 @@ from helixctld.schedule.forecast import Forecast
 from helixctld.schedule.looking import look_at
 from helixctld.schedule.nearest import Nearest, members_of, nearest_node
 from helixctld.schedule.outlook import Outlook
+from helixctld.schedule.reservation_columns import is_open
 from helixctld.schedule.ways import is_able
 
 VERDICTS_MAX = 4096  #: remembered verdicts; all are forgotten when there are more
@@ -175,8 +179,28 @@ class Feasibility:
         columns = self.columns
         columns.update_cluster(state)
         names = record.spec.partitions or [state.default_partition]
+        if record.spec.reservation and (later := self._until_reserved(state, record, names[0])) is not None:
+            return later
         answers = [self._test(state, record, state.partitions[name], now) for name in names]
         return min(answers, key=lambda answer: answer["t_start"] or float("inf"))
+
+    def _until_reserved(self, state: State, record: JobRecord, partition: str) -> dict[str, Any] | None:
+        """The answer for a job none of whose reservations has begun; None if one has."""
+        found = [state.reservations[name] for name in asked(record) if name in state.reservations]
+        if not found or any(is_open(r) for r in found):
+            return None
+        first = min(found, key=lambda r: r.t_start)
+        return {
+            "test": True,
+            "nodes": format_hostlist(first.shares),
+            "cpus": 0,
+            "partition": partition,
+            "now": False,
+            "t_start": first.t_start,
+            "job_id": state.next_job_id,
+            "reason": str(Reason.RESERVATION),
+            "msg": f"would wait for reservation {first.name}",
+        }
 
     def _test(self, state: State, record: JobRecord, partition: PartitionRecord, now: float) -> dict[str, Any]:
         columns = self.columns
@@ -198,10 +222,14 @@ class Feasibility:
         if partition.state.upper() in ("DOWN", "INACTIVE"):
             reason = Reason.PARTITION_DOWN if partition.state.upper() == "DOWN" else Reason.PARTITION_INACTIVE
             return {**answer, "reason": str(reason), "msg": f"partition {partition.name} is {partition.state}"}
-        row = columns.shapes.row_of(state, record.spec, record.excluded_nodes, partition.name, who_of(record))
+        reservations = columns.rows.reservations
+        inside = next((name for name in asked(record) if reservations.may_serve(name)), "")
+        row = columns.shapes.row_of(state, record.spec, record.excluded_nodes, partition.name, who_of(record), inside)
         try:
             ahead = columns.jobs_ahead(state, record.job_id, partition.name)
             limit_s = time_limit_s(record.spec, partition)
+            if (left := reservations.closes(now).get(inside, NEVER)) < NEVER:
+                limit_s = min(limit_s or left, left)
             forecast = Forecast(state, columns, self.outlook, columns.shapes.options, record, now)
             found = forecast.start(row, limit_s, now_only=True)
             if ahead and self.outlook.later is None:  # the planner does not look ahead: nobody overtakes

@@ -50,6 +50,7 @@ from helixctld.core.state import State
 from helixctld.core.yielding import core_mask
 from helixctld.schedule.columns import Columns
 from helixctld.schedule.owner_columns import someone_elses
+from helixctld.schedule.reservation_guard import Guard
 from helixctld.schedule.starts import start_events
 from helixctld.schedule.verify import AcceptedStart, PickCpus
 
@@ -530,6 +531,8 @@ class Preempting:
             if amount > pools.left(pool):
                 return False
         if self.columns.shapes.owners.on and someone_elses(state, job, start.partition, start.alloc.nodes, {}):
+            return False
+        if state.reservations and Guard(state, (), None, now).why_not(job, "", start.time_limit_s, start.alloc):
             return False
         checks = self.columns.sources.checks
         return not any(check(state, job, start.partition, start.time_limit_s, start.alloc, now) for check in checks)

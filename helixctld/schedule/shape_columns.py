@@ -263,9 +263,11 @@ class ShapeColumns:
         self._must[row] = []
         self._free.append(row)
 
-    def row_of(self, state: State, spec: JobSpec, excluded: list[str], partition: str, who: Who = NOBODY) -> int:
+    def row_of(
+        self, state: State, spec: JobSpec, excluded: list[str], partition: str, who: Who = NOBODY, reservation: str = ""
+    ) -> int:
         """A row for asking only: acquire, and leave it to the caller to release."""
-        return self.acquire(state, partition, shape_key(spec, excluded), spec, excluded, who)
+        return self.acquire(state, partition, shape_key(spec, excluded), spec, excluded, who, reservation)
 
     def _fill(self, row: int, state: State) -> None:
         """Read the request of head `row` again, and fill all its rows."""

@@ -9,7 +9,7 @@ from helpers.sched_world import World
 
 from helix.errors import Conflict
 from helix.model import events as ev
-from helix.model.job import JobRecord
+from helix.model.job import JobRecord, JobSpec
 from helix.model.job_state import Reason
 from helix.model.reservation import ReservationRecord
 from helix.sched.options import SchedOptions
@@ -275,3 +275,19 @@ def test_licences_are_kept_for_those_inside() -> None:
     assert started(w) == {long.job_id}
     with pytest.raises(Conflict, match=f"running job {long.job_id} has 2"):
         reserve(w, Licenses="matlab:2")
+
+
+def test_test_only_looks_inside() -> None:
+    w = made(Backfill())
+    r = reserve(w, Nodes="n2", StartTime="now+1hour")
+
+    def answer(**fields: Any) -> dict[str, Any]:
+        spec = JobSpec(**{"time_limit_s": 600 * 60, **fields})
+        return w.feasibility.test_only(w.state, JobRecord(job_id=0, uid=1000, gid=1000, spec=spec), w.now)
+
+    later = answer(reservation=r.name)
+    assert (later["now"], later["t_start"], later["reason"], later["nodes"]) == (False, r.t_start, "Reservation", "n2")
+    tick(w, HOUR)
+    assert (answer(reservation=r.name)["now"], answer(reservation=r.name)["nodes"]) == (True, "n2")
+    assert answer()["nodes"] == "n1"
+    assert answer(nodelist="n2", time_limit_s=60)["t_start"] == r.t_end
