@@ -1,8 +1,8 @@
 """Heterogeneous jobs: the options of each component, from `:` on the command line and `hetjob` lines of the script.
 
 Components are numbered from 0.  What a component may set for itself are the nodes it wants and what it wants of them;
-the rest belongs to the whole job and is given with the first.  As in Slurm, --mem, --exclude, --distribution and
---reservation go on to the components after; all else starts afresh.
+the rest belongs to the whole job and is given with the first.  As in Slurm, --mem, --exclude and --distribution go on
+to the components after; all else starts afresh.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ OWN = frozenset(
     (
         "partitions", "nodes", "use_min_nodes", "spread_job", "tasks", "tasks_per_node", "cpus_per_task", "mem",
         "mem_per_cpu_mib", "tmp_mib", "exclusive", "oversubscribe", "contiguous", "constraint", "require", "rank",
-        "nodelist", "exclude", "licenses", "gres", "gpus", "gpus_per_node", "gpus_per_task", "gpus_per_socket",
+        "nodelist", "exclude", "gres", "gpus", "gpus_per_node", "gpus_per_task", "gpus_per_socket",
         "cpus_per_gpu", "mem_per_gpu_mib", "switches", "sockets_per_node", "cores_per_socket", "threads_per_core",
-        "cpus_min", "extra_node_info", "distribution", "reservation",
+        "cpus_min", "extra_node_info", "distribution",
     )
 )  # fmt: skip
-_CARRIED = ("mem", "exclude", "distribution", "reservation")
+_CARRIED = ("mem", "exclude", "distribution")
 #: values that only hsubmit itself uses: they may stand anywhere
 _COMMAND = frozenset(("wrap", "parsable", "quiet", "verbose", "wait", "test_only", "ignore_pbs", "debug"))
 

@@ -36,7 +36,6 @@ OWN_FIELDS = (
     "rank",
     "nodelist",
     "exclude",
-    "licenses",
     "gres",
     "gpus",
     "gpus_per_node",
@@ -51,7 +50,6 @@ OWN_FIELDS = (
     "threads_per_core",
     "cpus_min",
     "distribution",
-    "reservation",
 )
 
 
@@ -82,6 +80,15 @@ def spec_at(spec: JobSpec, alloc: Allocation, place: int) -> JobSpec:
     """What is asked of node number `place` of the allocation."""
     at = component_of(alloc, place)
     return spec.components[at - 1] if 0 < at <= len(spec.components) else spec
+
+
+def partition_on(job: JobRecord, node: str) -> str:
+    """The partition in which a running job has a node."""
+    if not job.spec.components or job.alloc is None:
+        return job.partition
+    at = component_of(job.alloc, job.alloc.nodes.index(node))
+    own = job.spec.components[at - 1].partitions if at else []
+    return own[0] if own else job.partition
 
 
 def part_of(alloc: Allocation, component: int) -> Allocation:

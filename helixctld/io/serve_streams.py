@@ -99,8 +99,8 @@ class StreamHandlers:
                 )
                 continue
             for target in resolve(state, text):
-                if tasks is None and target.job.job_id != job_id:
-                    continue
+                if tasks is None and target.job.array_task_id is not None and target.job.job_id != job_id:
+                    continue  # of an array the record itself, which ends when the last task has
                 if target.job.is_terminal:
                     results.append(_end_of(target.job))
                 else:

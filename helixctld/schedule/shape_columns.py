@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from helix.errors import UsageError
-from helix.model.hetjob import specs_of
+from helix.model.hetjob import partition_on, specs_of
 from helix.model.job import JobSpec
 from helix.model.partition import PartitionRecord
 from helix.sched.chain import Chain, joined, place_required
@@ -130,7 +130,8 @@ class ShapeColumns:
                 continue
             for row, i in enumerate(self._room_parts):
                 partition = self.partitions[i]
-                used = sum(n for job_id, n in node.jobs.items() if state.jobs[job_id].partition == partition.name)
+                mine = (n for job_id, n in node.jobs.items() if partition_on(state.jobs[job_id], name) == partition.name)
+                used = sum(mine)
                 self._room[row, node.index] = partition.max_cpus_per_node - used
         self._frozen_tables = None
 
@@ -138,6 +139,8 @@ class ShapeColumns:
         """Nothing of the partitions changed but, perhaps, their states."""
         self.partitions = list(state.partitions.values())
         self._frozen_tables = None
+        if self._ways:
+            self._frozen_shapes = None
 
     def renew(self, state: State) -> None:
         """Normalise every row again, after a change of partitions or of what nodes are."""
@@ -456,6 +459,7 @@ class ShapeColumns:
                 flat.extend(must)
             self._must_flat = np.array(flat, np.int32)
             self._frozen_shapes = ShapeArrays._make(column[:count].copy() for column in self._work)
+            self._close_ways(self._frozen_shapes)
             self._frozen_needs = self.needs.freeze(count)
             self._frozen_tables = None
         if self._elig_of and self._owners_seen != self.owners.version:
@@ -490,6 +494,13 @@ class ShapeColumns:
         for row, name in self.reserved.items():
             found[row] = names[name]
         return found
+
+    def _close_ways(self, shapes: ShapeArrays) -> None:
+        """A way is tried only if the partitions of all its parts start jobs; tables know of the first part's."""
+        for way in (way for ways in self._ways.values() for way in ways if len(way) > 1):
+            closed = max(_GATES.get(self.partitions[int(shapes.part[at])].state.upper(), 0) for at in way)
+            if closed and not shapes.gate[way[0]]:
+                shapes.gate[way[0]] = closed
 
     def freeze_needs(self, hosts: Int32) -> tuple[NeedArrays, AheadTables]:
         """What goes with the shapes of `freeze`, for rows on these nodes."""

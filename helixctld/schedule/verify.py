@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from helix.model.hetjob import partition_on
 from helix.model.job import Allocation, JobRecord, JobSpec
 from helix.model.node import NodeRecord, is_counted, is_schedulable
 from helix.sched.place import core_width, pick_cpus, socket_cpus
@@ -226,7 +227,7 @@ class _Commit:
         key = (room[0], node.index)
         if key not in self.part_cpus:
             jobs = self.state.jobs
-            used = sum(n for job_id, n in node.jobs.items() if jobs[job_id].partition == room[0])
+            used = sum(n for job_id, n in node.jobs.items() if partition_on(jobs[job_id], node.name) == room[0])
             self.part_cpus[key] = room[1] - used
         return self.part_cpus[key]
 

@@ -7,6 +7,7 @@ from helpers.sched_world import World, node
 
 from helix.errors import HelixError, Never, UsageError
 from helix.indexset import IndexSet
+from helix.model import events as ev
 from helix.model.hetjob import OWN_FIELDS, completed, component_records
 from helix.model.job import JobRecord, JobSpec
 from helix.model.job_state import JobState, Reason
@@ -148,3 +149,28 @@ def test_expressions_are_read_for_each_component(world: World) -> None:
 
 def test_fields_of_components_are_fields_of_a_spec() -> None:
     assert set(OWN_FIELDS) <= set(JobSpec.__struct_fields__)
+
+
+def test_a_closed_partition_of_any_component_keeps_the_job_waiting(world: World) -> None:
+    job = submit(world, GPU)
+    world.do(ev.PartitionUpdated(t=world.now, name="gpu", changes={"state": "DOWN"}))
+    assert world.run() == []
+    assert job.reason is Reason.PARTITION_DOWN
+    assert world.cycle.counters.conflicts == 0
+    world.do(ev.PartitionUpdated(t=world.now, name="gpu", changes={"state": "UP"}))
+    assert world.run() == [job]
+
+
+def test_the_cpu_limit_of_a_components_partition_counts_it() -> None:
+    partitions = [
+        PartitionRecord(name="main", nodes=["n1"], is_default=True),
+        PartitionRecord(name="gpu", nodes=["g1"], max_cpus_per_node=4),
+    ]
+    w = World([node("n1"), node("g1", 8)], partitions=partitions, planner=Backfill())
+    job = submit(w, JobSpec(partitions=["gpu"], cpus_per_task=3))
+    assert w.run() == [job]
+    small, large = w.submit(partitions=["gpu"]), w.submit(partitions=["gpu"], cpus_per_task=4)
+    assert w.run() == [small]
+    w.end(job)
+    w.end(small)
+    assert w.run() == [large]
