@@ -54,6 +54,7 @@ def parse_states(text: str) -> list[str]:
 
 #: Options that select jobs; hqueue's table starts with them.
 FILTER_OPTIONS = (
+    Option("-L --licenses", "only jobs that ask for one of these licences", metavar="NAMES", parse=words),
     Option("-A --account --accounts", "only jobs of these accounts", metavar="NAMES", field="accounts", parse=words),
     Option("-j --jobs --job", "only these jobs", metavar="IDS", field="ids"),
     Option("-n --name --names", "only jobs of these names", metavar="NAMES", field="names", parse=words, env="NAMES"),
@@ -92,7 +93,6 @@ COMMAND = Command(
         Option("-P --priority", "a line for each partition a waiting job asked for", status=LATER),
         Option("-s --steps", "job steps instead of jobs", metavar="STEPS", optional=True, status=LATER),
         Option("-M --clusters --cluster", "other clusters", metavar="NAMES", status=LATER),
-        Option("-L --licenses", "only jobs that use these licences", metavar="NAMES", status=LATER),
         Option("--federation", "the whole federation", status=LATER),
         Option("--local", "this cluster only", status=ACCEPTED),
         Option("--sibling", "sibling jobs of the federation", status=LATER),
@@ -166,7 +166,7 @@ def job_filter(invocation: app.Invocation) -> dict[str, Any]:
     """The JobFilter of the filter options given; an option without a value in it matches nothing to be left out."""
     get = invocation.get
     chosen: dict[str, Any] = {}
-    for field in ("accounts", "names", "partitions", "qos", "states", "users"):
+    for field in ("accounts", "licenses", "names", "partitions", "qos", "states", "users"):
         if get(field):
             chosen[field] = get(field)
     if get("ids"):

@@ -41,6 +41,7 @@ class JobFilter(_Args):
     partitions: list[str] = field(default_factory=list)
     qos: list[str] = field(default_factory=list)
     states: list[str] = field(default_factory=list)  # long or short names; "all"
+    licenses: list[str] = field(default_factory=list)  # jobs that ask for any of them
     nodelist: str = ""  # jobs using any of these nodes
     reservation: str = ""
 

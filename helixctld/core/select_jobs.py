@@ -12,6 +12,7 @@ from helix.indexset import IndexSet, parse_indexes
 from helix.model.hetjob import COMPONENTS_MAX
 from helix.model.job import JobRecord
 from helix.model.job_state import STATE_CODES, JobState
+from helix.sched.licences import licences_of
 from helix.wire.methods import JobFilter
 from helixctld.core.reservation_index import asked
 from helixctld.core.state import State
@@ -121,7 +122,8 @@ def select(state: State, f: JobFilter) -> Iterator[JobRecord]:
     users, names, accounts = frozenset(f.users), frozenset(f.names), frozenset(f.accounts)
     partitions, qos = frozenset(f.partitions), frozenset(f.qos)
     nodes = frozenset(parse_hostlist(f.nodelist)) if f.nodelist else frozenset()
-    plain = not (users or names or accounts or partitions or qos or nodes or f.reservation)
+    licences = frozenset(f.licenses)
+    plain = not (users or names or accounts or partitions or qos or nodes or licences or f.reservation)
     for job in _candidates(state, f.ids):
         if states is not None:
             if states:
@@ -145,6 +147,8 @@ def select(state: State, f: JobFilter) -> Iterator[JobRecord]:
         if partitions and job.partition not in partitions and partitions.isdisjoint(job.spec.partitions):
             continue
         if nodes and (job.alloc is None or nodes.isdisjoint(job.alloc.nodes)):
+            continue
+        if licences and licences.isdisjoint(name for name, _ in licences_of(job.spec)):
             continue
         if f.reservation and f.reservation not in (asked(job) if job.is_waiting else (job.reservation,)):
             continue

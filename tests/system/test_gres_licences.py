@@ -117,6 +117,8 @@ def test_licences_are_waited_for(rack: TestCluster, work: Path) -> None:
     wait_reason(rack, second, "Licenses")
     shown = rack.run("hctl", "show", "licenses", "matlab").stdout
     assert shown == "LicenseName=matlab\n    Total=2 Used=2 Free=0 Reserved=0 Remote=no\n"
+    listed = rack.run("hqueue", "-h", "-L", "matlab", "-S", "i", "-o", "%i %W").stdout
+    assert listed == f"{first} matlab:2\n{second} matlab:1\n"
     go.touch()
     finish(rack, first)
     assert finish(rack, second)["state"] == "COMPLETED"

@@ -9,13 +9,17 @@ from helpers.sched_world import World, node
 
 from helix.errors import HelixError, UsageError
 from helix.gres import format_units, indexes_of, layout_of, mask_of, parse_gres, units_of
+from helix.model.codec import msgpack_decoder, to_msgpack
 from helix.model.job import JobSpec
 from helix.model.job_state import JobState, Reason
 from helix.model.topology import topology_of
 from helix.sched.gres import needs_of, pick_devices
 from helix.sched.options import SchedOptions
+from helix.wire.methods import JobFilter
 from helix_plugins.sched.backfill import Backfill
 from helixctld.core.licences import licence_rows
+from helixctld.core.select_jobs import select
+from helixctld.core.state import Persistent, State
 from helixctld.core.submit import require_devices
 
 HOUR = 3600
@@ -177,6 +181,27 @@ def test_a_configuration_with_fewer_devices_takes_them_when_they_come_free() -> 
     assert w.state.gres.free_units(w.state.nodes["n1"]) == {"gpu": 0}
     w.end(job)
     assert w.state.gres.free_units(w.state.nodes["n1"]) == {"gpu": 2}
+
+
+def test_a_restart_finds_the_same_devices_free() -> None:
+    w = world("gpu:a100:2,gpu:v100:2")
+    w.submit(gres="gpu:v100:1", time_limit_s=HOUR)
+    w.submit(gres="gpu:2", time_limit_s=HOUR)
+    w.run()
+    state = State("test")
+    state.thaw(msgpack_decoder(Persistent).decode(to_msgpack(w.state.freeze())))
+    state.set_nodes([node("n1", 8, gres="gpu:a100:2,gpu:v100:2")])
+    assert state.gres == w.state.gres
+    assert state.gres.free_units(state.nodes["n1"]) == {"gpu": 1, "gpu:a100": 0, "gpu:v100": 1}
+
+
+def test_jobs_are_selected_by_licence() -> None:
+    w = World(2, planner=Backfill())
+    w.state.set_licences({"matlab": 3, "ansys": 1})
+    one = w.submit(licenses="matlab:2")
+    w.submit(licenses="ansys:1")
+    w.submit()
+    assert list(select(w.state, JobFilter(licenses=["matlab", "other"]))) == [one]
 
 
 def test_cpus_and_memory_for_each_gpu() -> None:
