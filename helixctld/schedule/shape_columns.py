@@ -130,8 +130,7 @@ class ShapeColumns:
                 continue
             for row, i in enumerate(self._room_parts):
                 partition = self.partitions[i]
-                mine = (n for job_id, n in node.jobs.items() if partition_on(state.jobs[job_id], name) == partition.name)
-                used = sum(mine)
+                used = sum(n for j, n in node.jobs.items() if partition_on(state.jobs[j], name) == partition.name)
                 self._room[row, node.index] = partition.max_cpus_per_node - used
         self._frozen_tables = None
 

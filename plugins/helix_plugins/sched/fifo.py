@@ -2,6 +2,8 @@
 
 Slurm calls it sched/builtin.  What "fits" and "waits" mean is the kernel's (`helix_native.reference`).  A queue in
 which more counts than nodes, CPUs and memory is left to the kernel that looks ahead, told to let nobody overtake.
+
+Of a job with alternatives (`[a|b]`) the first that waits holds back its partition, and so the alternatives after it.
 """
 
 from __future__ import annotations
