@@ -6,6 +6,7 @@ One table each, which the manual's lists must agree with.  Standard library only
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from helix.expression import Kind, Schema
@@ -85,6 +86,7 @@ def attr_kinds(lines: Mapping[str, Mapping[str, str]]) -> dict[str, Kind]:
     return kinds
 
 
+@lru_cache(maxsize=4096)
 def attr_number(text: str) -> float | None:
     """The number an Attr value is, None if it is none.  Plain decimals only, of at most 18 characters."""
     body = text[1:] if text[:1] == "-" else text

@@ -73,7 +73,7 @@ class NodeAttributes:
         found = self._flags.get(text)
         if found is None:
             try:
-                found = true_rows(self.condition(text).program, self._load, len(self.nodes))
+                found = true_rows(self.condition(text).program, self.column, len(self.nodes))
             except UsageError:
                 found = np.zeros(len(self.nodes), np.bool_)
             self._flags[text] = found
@@ -82,7 +82,7 @@ class NodeAttributes:
     def clause(self, clause: Clause) -> Flags:
         """Nodes for which one clause of a condition is true.  [N]"""
         self._refresh()
-        return true_rows(clause.program, self._load, len(self.nodes))
+        return true_rows(clause.program, self.column, len(self.nodes))
 
     def ranked(self, text: str) -> Int32:
         """The place of each node under a `--rank`, 0 for the best; all equal if it cannot be read any more.  [N]"""
@@ -90,7 +90,7 @@ class NodeAttributes:
         found = self._ranks.get(text)
         if found is None:
             try:
-                found = rank_rows(self.rank(text).program, self._load, len(self.nodes))
+                found = rank_rows(self.rank(text).program, self.column, len(self.nodes))
             except UsageError:
                 found = np.zeros(len(self.nodes), np.int32)
             self._ranks[text] = found
@@ -104,7 +104,7 @@ class NodeAttributes:
     def number(self, name: str, row: int) -> float | None:
         """A number of one node, for messages; None if it is not known."""
         self._refresh()
-        column = self._load(name)
+        column = self.column(name)
         if not isinstance(column, Numbers) or (column.known is not None and not column.known[row]):
             return None
         return float(column.value[row])
@@ -140,7 +140,8 @@ class NodeAttributes:
             raise UsageError(found.msg, code=found.code, hint=found.hint)
         return found
 
-    def _load(self, name: str) -> Column:
+    def column(self, name: str) -> Column:
+        """An attribute of all nodes; `condition` or `rank` must have been asked for what names it."""
         found = self._columns.get(name)
         if found is None:
             found = self._columns[name] = self._made(name)
