@@ -36,7 +36,7 @@ def _pairs(name: str) -> Callable[[dict[str, Any]], str]:
 
 
 def _account(row: dict[str, Any]) -> str:
-    return " " * row["depth"] + row["account"]
+    return f"{' ' * row['depth']}{row['account']}"
 
 
 def _level(row: dict[str, Any]) -> str:

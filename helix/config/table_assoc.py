@@ -186,9 +186,8 @@ QOS_KEYS: tuple[Key, ...] = (
             "UsageFactorSafe",
         ),
         doc="DenyOnLimit refuses at submission what could never start by the limits of one job; NoDecay keeps the "
-        "usage that GrpTRESMins and GrpWall of the QOS count from decaying; NoReserve gives its waiting jobs no "
-        "reservation; UsageFactorSafe applies UsageFactor to the limits by time too. The others are accepted and have "
-        "no effect in this version.",
+        "usage that GrpTRESMins and GrpWall of the QOS count from decaying; UsageFactorSafe applies UsageFactor to the "
+        "limits by time too. The others are accepted and have no effect in this version.",
     ),
     Key(name="Preempt", attr="preempt", kind=Kind.LIST, doc="QOS whose jobs it may preempt."),
     Key(

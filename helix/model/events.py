@@ -58,6 +58,7 @@ class JobStarted(_Event, kw_only=True):
     attempt: int
     partition: str
     reservation: str = ""  # whose nodes they are, "" = none
+    assoc: str = ""  # association it is charged to, if it has got one since its submission
     time_limit_s: int = 0
     alloc: Allocation
 

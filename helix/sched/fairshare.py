@@ -51,7 +51,7 @@ def classic(tree: Tree, dampening: int = 1, *, depth_oblivious: bool = False) ->
     total = tree.usage[0] if tree.usage else 0
     norm_usage = [used / total if total else 0.0 for used in tree.usage]
     effective = _oblivious(tree, norm_shares, norm_usage) if depth_oblivious else _effective(tree, norm_usage)
-    factor = []
+    factor: list[float] = []
     for row, used in enumerate(effective):
         above = tree.parent[row]
         if tree.shares[row] == PARENT and above >= 0:

@@ -86,6 +86,7 @@ def _job_started(state: State, e: ev.JobStarted) -> None:
     job.t_end = 0.0
     job.suspended_s = job.t_suspended = 0.0
     job.charged_ms = 0
+    job.assoc = e.assoc or job.assoc
     job.suspended_for = ""
     job.t_preempt = job.t_kill = 0.0
     job.preemptor = 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 from helix.model.job_state import ACTIVE, JobState
 from helix.model.node import is_counted
 from helixctld.core.gres_use import GresUse
+from helixctld.core.limits import OpenJobs
 from helixctld.core.state import State, all_cores
 from helixctld.core.yielding import core_mask
 
@@ -48,6 +49,8 @@ def check(state: State) -> None:
             limit = job.spec.array_limit
             assert not limit or running <= limit or running <= job.tasks_active, f"{where}: limit {limit} passed"
     _check_kept(state)
+    if state.accounts.is_configured:
+        _check_accounts(state)
     assert active == state.active, f"active index differs by {sorted(active ^ state.active)[:5]}"
     assert free_cores == state.free_cores, "free cores differ from the allocations"
     assert free_mem == state.free_mem_mib, "free memory differs from the allocations"
@@ -73,6 +76,18 @@ def check(state: State) -> None:
     for job_id in state.schedulable:
         assert job_id in state.jobs, f"schedulable job {job_id} does not exist"
     assert all(job_id < state.next_job_id for job_id in state.jobs), "a job id at or above the next one"
+
+
+def _check_accounts(state: State) -> None:
+    """Jobs counted for limits on submission, and charges that lie ahead of their jobs."""
+    counted = OpenJobs()
+    for job in state.jobs.values():
+        counted.note(job.job_id, job)
+    mine, really = ({k: n for k, n in c.count.items() if n} for c in (state.open_jobs, counted))
+    assert mine == really, f"open jobs by association: {mine}, really {really}"
+    for key, spent in state.usage.book.items():
+        least = min(spent.raw, spent.wall_ms, *spent.tres.values(), 0)
+        assert least == 0, f"usage of {key} is negative"
 
 
 def _check_kept(state: State) -> None:

@@ -193,6 +193,8 @@ class Controller:
         """Serve until `stop`; gives the exit status."""
         self.committer.commit([ev.ControllerStarted(t=time.time(), epoch=self.state.epoch + 1, version=__version__)])
         self.journal.sync()
+        if self.state.usage_policy.reset_period == "NOW" and self.state.usage.book:
+            self.committer.commit([decay_event(self.state, time.time(), reset=True)])
         config = self.config
         self.endpoint = ControllerEndpoint(
             self._zmq,

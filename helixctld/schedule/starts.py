@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from helix.model import events as ev
+from helixctld.core.limits import association_of
 from helixctld.core.state import State
 from helixctld.core.usage import bill
 from helixctld.schedule.verify import AcceptedStart
@@ -34,6 +35,9 @@ def start_events(state: State, accepted: list[AcceptedStart], now: float) -> lis
             array_job_id=job.array_job_id,
             array_task_id=job.array_task_id,
         )
+        assoc = association_of(state, job)
+        if assoc != job.assoc:
+            event.assoc = assoc
         if job.is_array:
             task = next(tasks[job.job_id], None)
             if task is None:

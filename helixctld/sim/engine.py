@@ -13,10 +13,16 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import ceil
 
+from msgspec.structs import replace
+
 from helix.errors import HelixError
 from helix.model import events as ev
+from helix.model.job import JobSpec
 from helix.model.job_state import JobState
+from helix.model.partition import PartitionRecord
+from helixctld.core import usage
 from helixctld.core.apply import apply
+from helixctld.core.enrol import settle_account
 from helixctld.core.submit import check_spec
 from helixctld.core.timers import due
 from helixctld.schedule.feasible import Feasibility
@@ -139,13 +145,23 @@ class Engine:
             self._ask.append(place)
         uid = self._uids.setdefault(job.user, 1000 + len(self._uids))
         job_id = place + 1
-        priority = self.machine.priority.initial_priority(job_id, spec, held=False)
-        apply(
-            self.state,
-            ev.JobSubmitted(
-                t=now, job_id=job_id, uid=uid, gid=uid, user=job.user, group=job.user, spec=spec, priority=priority
-            ),
+        assoc = ""
+        if self.state.accounts.is_configured:
+            spec = replace(spec)
+            try:
+                assoc = settle_account(self.state, spec, job.user, self._partitions(spec))
+            except HelixError as error:
+                self.out.refused[place] = error.msg
+                return
+        submitted = ev.JobSubmitted(
+            t=now, job_id=job_id, uid=uid, gid=uid, user=job.user, group=job.user, spec=spec, assoc=assoc
         )
+        submitted.priority = self.machine.priority.initial_priority(job_id, spec, held=False)
+        apply(self.state, submitted)
+
+    def _partitions(self, spec: JobSpec) -> list[PartitionRecord]:
+        names = spec.partitions or [self.state.default_partition]
+        return [self.state.partitions[name] for name in names]
 
     def _refusal(self, job: SimJob) -> str:
         """Why the controller would refuse the job at submit, "" if it takes it."""
@@ -185,6 +201,8 @@ class Engine:
         timers = self.state.timers
         t = ceil(timers[0][0]) if timers else NEVER
         if self.state.schedulable:
+            if self.state.accounts.is_configured and (decays := usage.next_due(self.state)) < t:
+                t = max(ceil(decays), int(self.clock.now) + 1)
             due_s = self.machine.cycle.kept.next_due(self.clock.now)
             if due_s < t:
                 t = ceil(due_s)
@@ -193,7 +211,8 @@ class Engine:
     def _due(self, now: float) -> None:
         state = self.state
         sweep = self._ended - self._swept >= FORGET_EVERY
-        if sweep or state.doomed or (state.timers and state.timers[0][0] <= now):
+        decays = state.accounts.is_configured and usage.next_due(state) <= now
+        if decays or sweep or state.doomed or (state.timers and state.timers[0][0] <= now):
             self._swept = self._ended
             for event in due(state, now, MEMORY_LIMIT_S):
                 apply(state, event)

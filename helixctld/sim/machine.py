@@ -16,13 +16,16 @@ from helix.config.model import Config
 from helix.errors import ConfigError, UsageError
 from helix.model.node import NodeBase, NodeRecord
 from helix.model.partition import PartitionRecord
-from helix.plugin.families import PriorityPlugin
+from helix.plugin.families import PriorityPlugin, PriorityRecalculator
 from helix.plugin.registry import load_plugin
 from helix.sched.options import SchedOptions
 from helixctld.core.state import State
+from helixctld.io.account_config import load_accounts, priority_options, usage_policy
 from helixctld.io.planning import sched_options
 from helixctld.io.tables import node_records, partition_records
 from helixctld.schedule.cycle import Cycle
+from helixctld.schedule.priorities import PriorityColumns
+from helixctld.schedule.wiring import sources_of
 from helixctld.sim.policies import POLICIES
 
 POOL = "pool"  #: name of the node and the partition of a number of processors
@@ -112,13 +115,17 @@ def _assemble(
     options = replace(sched_options(config), starts_max=STARTS_MAX)
     if exact:
         options = exact_options(options)
+    state.set_accounts(load_accounts(config.assoc_file), usage_policy(config))
     cycle = Cycle(
         load_plugin("sched", config.scheduler_type, config.plugin_dir),
         load_plugin("select", config.select_type, config.plugin_dir),
         options,
         timer,
+        sources=sources_of(state) if state.accounts.is_configured else None,
     )
     priority = load_plugin("priority", config.priority_type, config.plugin_dir)
+    if isinstance(priority, PriorityRecalculator):
+        cycle.priorities = PriorityColumns(priority, priority_options(config))
     cpus = sum(n.cpus for n in nodes if n.base is NodeBase.UP and not n.drain and not n.fail)
     return Machine(state, cycle, priority, cpus, "", by_node=False)
 

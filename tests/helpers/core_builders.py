@@ -58,7 +58,9 @@ class Cluster:
             apply(self.state, _events.decode(data))
             invariants.check(self.state)
 
-    def submit(self, *, caller: Caller = ALICE, array: str = "", dependency: str = "", **fields: Any) -> JobRecord:
+    def submit(
+        self, *, caller: Caller = ALICE, array: str = "", dependency: str = "", assoc: str = "", **fields: Any
+    ) -> JobRecord:
         spec = JobSpec(**fields)
         if array:
             spec.array, limit = parse_array_spec(array)
@@ -68,7 +70,14 @@ class Cluster:
         job_id = self.state.next_job_id
         self.do(
             ev.JobSubmitted(
-                t=self.now, job_id=job_id, uid=caller.uid, gid=caller.gid, user=caller.user, spec=spec, priority=1000
+                t=self.now,
+                job_id=job_id,
+                uid=caller.uid,
+                gid=caller.gid,
+                user=caller.user,
+                spec=spec,
+                priority=1000,
+                assoc=assoc,
             )
         )
         return self.state.jobs[job_id]
@@ -121,5 +130,6 @@ def picture(state: State) -> dict[str, Any]:
         "active": state.active,
         "next": state.next_job_id,
         "history": state.history,
+        "usage": to_msgpack(state.usage),
         "counts": {k: v for k, v in state.counts.items() if v},
     }

@@ -9,12 +9,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from helix.errors import HelixError
 from helix.model import events as ev
+from helix.model.account import Accounts, Association
 from helix.model.job import Claim, ExitInfo
 from helix.model.job_state import JobState, LaunchFailure, Reason
 from helix.wire.messages import StepEnded, StepStarted
-from helixctld.core import invariants, reports, requests, timers
+from helixctld.core import invariants, reports, requests, timers, usage
 from helixctld.core.effects import batch_host
 from helixctld.core.select_jobs import Target
+from helixctld.core.usage import UsagePolicy
 
 
 class ClusterMachine(RuleBasedStateMachine):
@@ -23,6 +25,9 @@ class ClusterMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.c = Cluster(nodes=2, cpus=3, memory_mib=100)
+        accounts = [Association(account="physics", parent="root"), *(
+            Association(account="physics", user=user, parent="physics") for user in ("alice", "bob"))]  # fmt: skip
+        self.c.state.set_accounts(Accounts(accounts), UsagePolicy(half_life_s=100))
 
     def pick(self, k, keep=lambda job: True):
         jobs = [j for j in self.c.state.jobs.values() if keep(j)]
@@ -56,7 +61,12 @@ class ClusterMachine(RuleBasedStateMachine):
             t_begin=max(0.0, self.c.now + begin) if begin > 20 else 0.0,
             kill_on_invalid_dep=kill,
             name=f"j{k % 3}",
+            assoc=("physics:alice", "physics:bob", "")[k % 3],
         )
+
+    @rule(reset=st.booleans())
+    def decay(self, reset):
+        self.c.do(usage.decay_event(self.c.state, self.c.now, reset=reset and self.c.now % 7 < 1))
 
     @rule(k=st.integers(0, 50), node=st.sampled_from(["n1", "n2"]), mem=st.integers(1, 40))
     def start(self, k, node, mem):
