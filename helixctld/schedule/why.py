@@ -182,16 +182,32 @@ def _ways(
         for at in parts:
             request = columns.shapes.request_of(at)
             assert request is not None
-            trial = Trial(state, job, partition, columns, at, request, forecast if at == head else None)
-            look = _resources(trial, columns, members, ahead)
+            own = state.partitions.get(request.partition, partition)
+            trial = Trial(state, job, own, columns, at, request, forecast if at == head else None)
+            mine = members if own is partition else members_of(columns, columns.shapes.index[own.name])
+            look = _resources(trial, columns, mine, ahead)
             if len(parts) > 1:
-                look["text"] = f"{plural(request.nodes_lo, 'node')} with '{_said(request) or 'any'}': {look['text']}"
+                look["text"] = f"{_part(job, request)}: {look['text']}"
             found.append(look)
-        worst = min(found, key=lambda look: (rank.get(look["reason"], 0), "fits now" in look["text"]))
-        if len(parts) > 1 and "fits now" in worst["text"]:
+        worst = min(found, key=lambda look: (rank.get(look["reason"], 0), _fits(look)))
+        if len(parts) > 1 and sum(not _fits(look) for look in found) != 1:
+            worst["advice"] = []  # what would start one part would not start the job
+        if len(parts) > 1 and _fits(worst):
             worst["text"] = "each part of the request would fit now, but not on different nodes at once"
         looks.append(worst)
     return max(looks, key=lambda look: rank.get(look["reason"], 0))
+
+
+def _fits(look: dict[str, Any]) -> bool:
+    """True if what was looked at could start now by itself."""
+    return "fits now" in look["text"] or "would fit now" in look["text"]
+
+
+def _part(job: JobRecord, request: Request) -> str:
+    """How a part of a request is called."""
+    component = f"component {request.component}, " if job.spec.components else ""
+    features = f" with '{_said(request)}'" if _said(request) else ""
+    return f"{component}{plural(request.nodes_lo, 'node')}{features}"
 
 
 def _limit_advice(reason: Reason, partition: PartitionRecord) -> list[str]:
