@@ -25,6 +25,7 @@ from helix.plugin.families import PriorityRecalculator
 from helix.plugin.registry import load_plugin
 from helix.sched.options import SchedOptions
 from helix.sched.plan import Plan
+from helix.sched.snapshot import Snapshot
 from helixctld.core.state import State
 from helixctld.io.account_config import priority_options
 from helixctld.io.commit import Committer
@@ -38,6 +39,8 @@ from helixctld.schedule.why import why
 from helixctld.schedule.wiring import sources_of
 
 log = logging.getLogger("helixctld.sched")
+
+COLD_MAX_S = 5.0  #: a pass that would take longer without the fast kernels waits until they are loaded
 
 
 def sched_options(config: Config) -> SchedOptions:
@@ -90,14 +93,15 @@ class Planning:
         self._clock = clock
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="planner")
         self._ahead_pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+        self._warming = ThreadPoolExecutor(1, thread_name_prefix="warming")
         self._timer: asyncio.TimerHandle | None = None
         self._ahead_timer: asyncio.TimerHandle | None = None
         self._stopped = False
 
     def warm_up(self, cache_dir: str) -> None:
-        """Load (or compile) the kernels in the planner thread; until then the numpy reference plans."""
+        """Load (or compile) the kernels in a thread; until then the numpy reference plans, as far as it can."""
         os.environ.setdefault("NUMBA_CACHE_DIR", cache_dir)
-        self._pool.submit(self._warm_up_in_thread)
+        self._warming.submit(self._warm_up_in_thread)
 
     def _warm_up_in_thread(self) -> None:
         started = time.perf_counter()
@@ -204,8 +208,7 @@ class Planning:
             self.poke()
             return
         snapshot = self.cycle.prepare_ahead(self._state, self._clock())
-        pool = self._ahead_pool if helix_native.is_warm() else self._pool  # behind the loading of the kernels
-        future = self._loop.run_in_executor(pool, self.cycle.plan, snapshot)
+        future = self._loop.run_in_executor(self._where(snapshot, self._ahead_pool), self.cycle.plan, snapshot)
         future.add_done_callback(self._planned_ahead)
 
     def _planned_ahead(self, future: asyncio.Future[Plan]) -> None:
@@ -240,8 +243,13 @@ class Planning:
                 return
             self._commit(plan)
             return
-        future = self._loop.run_in_executor(self._pool, self.cycle.plan, snapshot)
+        future = self._loop.run_in_executor(self._where(snapshot, self._pool), self.cycle.plan, snapshot)
         future.add_done_callback(self._planned)
+
+    def _where(self, snapshot: Snapshot, pool: ThreadPoolExecutor) -> ThreadPoolExecutor:
+        """The thread for a pass: `pool`, but behind the loading of the kernels for one that is hopeless without."""
+        cold = not helix_native.is_warm() and self.cycle.cost_s(snapshot) > COLD_MAX_S
+        return self._warming if cold else pool
 
     def _planned(self, future: asyncio.Future[Plan]) -> None:
         if self._stopped or future.cancelled():
@@ -294,4 +302,5 @@ class Planning:
             self._ahead_timer.cancel()
         self.room.stop()
         self._ahead_pool.shutdown(wait=False, cancel_futures=True)
+        self._warming.shutdown(wait=False, cancel_futures=True)
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -34,7 +34,8 @@ from helixctld.schedule.reserved_words import ReservedWords
 from helixctld.schedule.sources import Sources
 from helixctld.schedule.verify import AcceptedStart, verify
 
-INLINE_WORK = 2_000_000  #: node looks a pass may need to be planned inline: about 4 ms compiled
+LOOK_S = 2e-9  #: what looking at a node for an entry takes, compiled
+INLINE_S = 0.004  #: a pass that needs more is not planned on the loop
 REFERENCE_FACTOR = 25  #: how much slower the numpy reference is on small clusters, without a look ahead
 AHEAD_FACTOR = 700  #: the same with a look ahead, and
 FULL_FACTOR = 10_000  #: with an expected start for every job
@@ -207,10 +208,13 @@ class Cycle:
         spent = self._full_s if snapshot.full else self._quick_s
         if spent > QUICK_INLINE_S:
             return False
-        nodes = len(snapshot.nodes.cpus)
-        work = (nodes + 50) * min(snapshot.depth, self.options.starts_max) + snapshot.depth
+        return self.cost_s(snapshot) <= INLINE_S
+
+    def cost_s(self, snapshot: Snapshot) -> float:
+        """A guess, before anything was measured, at what the pass takes to plan with the kernels there are now."""
+        work = (len(snapshot.nodes.cpus) + 50) * min(snapshot.depth, self.options.starts_max) + snapshot.depth
         factor = REFERENCE_FACTOR if self._blind else FULL_FACTOR if snapshot.full else AHEAD_FACTOR
-        return work * (1 if is_warm() else factor) <= INLINE_WORK
+        return work * (1 if is_warm() else factor) * LOOK_S
 
     def plan(self, snapshot: Snapshot) -> Plan:
         """Any thread; touches the snapshot only."""

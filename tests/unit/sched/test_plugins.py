@@ -56,7 +56,7 @@ def place(directory: Path, text: str) -> str:
 def test_a_file_in_a_plugin_directory_is_loaded(tmp_path: Path) -> None:
     plugin = load_plugin("priority", "priority/mine", place(tmp_path, MINE))
     assert plugin.initial_priority(1, JobSpec()) == 7
-    assert available("priority", str(tmp_path)) == ["basic", "mine"]
+    assert available("priority", str(tmp_path)) == ["basic", "mine", "multifactor"]
 
 
 @pytest.mark.parametrize(
