@@ -33,6 +33,7 @@ NODE_ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute("weight", Kind.NUMBER, "Weight of the node line"),
     Attribute("features", Kind.SET, "features of the node"),
     Attribute("partitions", Kind.SET, "partitions the node is in"),
+    Attribute("switch", Kind.TEXT, "leaf switch or block of the node; undefined without a topology"),
     Attribute("arch", Kind.TEXT, "architecture, as the node reported it; undefined before it registers"),
     Attribute("os", Kind.TEXT, "operating system, likewise"),
     Attribute("kernel", Kind.TEXT, "kernel release, likewise"),

@@ -15,6 +15,7 @@ from helix.expression_names import ATTR_PREFIX, attr_kinds, attr_number, node_sc
 from helix.gres import parse_gres, units_of
 from helix.model.node import Fingerprint, NodeRecord
 from helix.model.partition import PartitionRecord
+from helix.model.topology import Topology
 from helix.sched.expression_columns import Column, Numbers, Sets, rank_rows, text_column, true_rows
 from helix_native.arrays import Flags, Int32
 from helixctld.schedule.node_columns import NodeColumns
@@ -47,6 +48,7 @@ class NodeAttributes:
     def __init__(self, nodes: NodeColumns) -> None:
         self.nodes = nodes
         self._partitions: Sequence[PartitionRecord] = ()
+        self._topology = Topology()
         self._version = -1
         self._schema: Schema | None = None
         self._columns: dict[str, Column] = {}
@@ -54,9 +56,10 @@ class NodeAttributes:
         self._flags: dict[str, Flags] = {}
         self._ranks: dict[str, Int32] = {}
 
-    def take_partitions(self, partitions: Sequence[PartitionRecord]) -> None:
-        """Partitions and their nodes are these now."""
+    def take_partitions(self, partitions: Sequence[PartitionRecord], topology: Topology) -> None:
+        """Partitions and their nodes, and the switches of nodes, are these now."""
         self._partitions = partitions
+        self._topology = topology
         self._version = -1
 
     def condition(self, text: str) -> Expression:
@@ -162,6 +165,9 @@ class NodeAttributes:
                 rows[partition.name] = np.zeros(len(records), np.bool_)
                 rows[partition.name][[place[node] for node in partition.nodes if node in place]] = True
             return Sets(rows, len(records))
+        if name == "switch":
+            leaf_of, leaves = self._topology.leaf_of, self._topology.leaves
+            return text_column([leaves[leaf_of[node.name]] if node.name in leaf_of else "" for node in records])
         if name.startswith(ATTR_PREFIX):
             return self._attr(name.removeprefix(ATTR_PREFIX))
         kind = name.removeprefix("gres.")

@@ -103,7 +103,7 @@ class ShapeColumns:
         self.partitions = list(state.partitions.values())
         self.names = tuple(p.name for p in self.partitions)
         self.index = {name: i for i, name in enumerate(self.names)}
-        self.attributes.take_partitions(self.partitions)
+        self.attributes.take_partitions(self.partitions, state.topology)
         self.admission.refresh()
         self.owners.take_partitions(self.partitions, len(self.nodes))
         self._part_bits = np.zeros((len(self.partitions), (count + 7) // 8), np.uint8)

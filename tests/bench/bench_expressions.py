@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from helix.model.node import Fingerprint, NodeBase, NodeRecord
 from helix.model.partition import PartitionRecord
+from helix.model.topology import Topology
 from helix.sched.expression_columns import rank_rows, true_rows
 from helixctld.core.state import State
 from helixctld.schedule.node_attributes import NodeAttributes
@@ -58,7 +59,7 @@ def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     columns = nodes(count)
     attributes = NodeAttributes(columns)
-    attributes.take_partitions([PartitionRecord(name="batch", nodes=columns.names)])
+    attributes.take_partitions([PartitionRecord(name="batch", nodes=columns.names)], Topology())
     print(f"{count} nodes; microseconds: read, columns made the first time, evaluated with columns at hand")
     for text in CONDITIONS:
         start = time.perf_counter()

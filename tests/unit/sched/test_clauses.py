@@ -8,6 +8,7 @@ from helpers.sched_world import World, node
 from helix.errors import Never, UsageError
 from helix.model.job import JobSpec
 from helix.model.node import Fingerprint
+from helix.model.topology import topology_of
 from helixctld.schedule.admission import NOBODY, Who
 
 
@@ -149,3 +150,62 @@ def test_hwhy_looks_at_every_alternative_and_part() -> None:
 def test_advice_names_the_condition() -> None:
     w = world()
     assert "without --require it would fit now" in w.why(w.submit(require="cpus > 100"))["advice"]
+
+
+def test_switches_can_be_named() -> None:
+    w = World(4)
+    with pytest.raises(Never):
+        w.feasibility.check_possible(w.state, JobSpec(require="defined(switch)"), ["main"])
+    w.state.set_topology(
+        topology_of("tree", [("s1", ("n1", "n2"), ()), ("s2", ("n3",), ()), ("top", (), ("s1", "s2"))])
+    )
+    w.state.set_nodes(list(w.state.nodes.values()))
+    w.feasibility.check_possible(w.state, JobSpec(require="switch =~ 's*'", nodes_min=3), ["main"])
+    with pytest.raises(Never, match="at most 2 nodes of partition main meet 'switch == 's1''"):
+        w.feasibility.check_possible(w.state, JobSpec(require="switch == 's1'", nodes_min=3), ["main"])
+
+
+@pytest.mark.parametrize(
+    ("admit", "fields", "admitted"),
+    [
+        ("time_limit <= 2h", {"time_limit_s": 7200}, True),
+        ("time_limit <= 2h", {"time_limit_s": 0}, False),  # no limit is above every number
+        ("time_limit <= 2h", {}, False),
+        ("nodes >= 2 and tasks == 8 and cpus == 16", {"nodes_min": 2, "tasks": 8, "cpus_per_task": 2}, True),
+        ("memory > 100", {"mem_per_node_mib": 200}, True),
+        ("memory > 100", {"mem_all": True}, False),  # not known
+        ("not (memory > 100)", {"mem_all": True}, False),
+        ("memory == 40", {"mem_per_cpu_mib": 10, "tasks_per_node": 2, "cpus_per_task": 2}, True),
+        ("exclusive or array", {"exclusive": True}, True),
+        ("exclusive or array", {}, False),
+        ("user in ('alice', 'bob') and group != 'guests' and uid > 999", {}, True),
+        ("account == ''", {}, True),
+        ("partition == 'main' and qos =~ '*high'", {"qos": "very-high"}, True),
+        ("no such thing", {}, False),  # a line that cannot be read admits nobody
+    ],
+)
+def test_what_admit_may_ask_of_a_job(admit: str, fields: dict[str, object], admitted: bool) -> None:
+    w = World([node("n1", 16), node("n2", 16), node("n3", 16, admit=admit)])
+    partition = w.state.partitions["main"]
+    admission = w.cycle.columns.shapes.admission
+    w.cycle.columns.update(w.state)
+    who = Who(user="alice", uid=1000, group="staff")
+    refused = admission.refused(JobSpec(**fields), partition, who)  # type: ignore[arg-type]
+    assert refused == (() if admitted else (admit,))
+    assert admission.admitting(refused).tolist() == [True, True, admitted]
+
+
+def test_jobs_that_the_same_lines_refuse_share_a_row() -> None:
+    w = World([node("n1", 16), node("n2", 16, admit="user == 'root'")])
+    columns = w.cycle.columns
+    columns.update(w.state)
+    rows = {name: columns.shapes.row_of(w.state, JobSpec(), [], "main", Who(user=name)) for name in ("a", "b", "root")}
+    assert rows["a"] == rows["b"] != rows["root"]
+
+
+def test_jobs_follow_a_changed_admit_line() -> None:
+    w = World([node("n1", 2, admit="account == 'x'")])
+    job = w.submit(account="y")
+    assert w.run() == []
+    w.state.set_nodes([node("n1", 2, admit="account == 'y'")])
+    assert w.run() == [job]
