@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from helix.hostlist import format_hostlist
 from helix.model.job import Claim, JobRecord
+from helix.model.job_state import JobState
 from helix.model.node import NodeRecord, is_counted
 from helixctld.core.gres_use import GresUse
 
@@ -160,6 +161,15 @@ def claim_words(claim: Claim) -> str:
     where = format_hostlist(claim.alloc.nodes)
     jobs = ", ".join(map(str, claim.victims[:5])) + (", ..." if len(claim.victims) > 5 else "")
     return f"starts on {where} when job {jobs} has made room"
+
+
+def suspension_words(job: JobRecord) -> str:
+    """Why a job that yields its CPUs stands still; "" for any other."""
+    if not job.yields_cpus or job.state is not JobState.SUSPENDED:
+        return ""
+    if job.suspended_for == "preempt":
+        return f"suspended to make room for job {job.preemptor}; it goes on when its CPUs are free again"
+    return "suspended until it is its turn again: it shares its CPUs by time slices"
 
 
 def note_cores(job: JobRecord, given: dict[str, int]) -> None:

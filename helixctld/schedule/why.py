@@ -22,6 +22,7 @@ from helix.sched.snapshot import REASONS
 from helix_native.arrays import BAD, FAIL_INELIGIBLE, FAIL_SMALL, PRIORITY, Flags, unpack_bits
 from helixctld.core.dependencies import unmet
 from helixctld.core.state import State
+from helixctld.core.yielding import suspension_words
 from helixctld.schedule.admission import who_of
 from helixctld.schedule.advice import Trial, advise
 from helixctld.schedule.columns import Columns
@@ -58,7 +59,7 @@ def why(
         **expected(state, job, columns, outlook),
     }
     if not job.is_waiting:
-        answer["text"] = job.reason_text or f"the job does not wait: it is {job.state}"
+        answer["text"] = job.reason_text or suspension_words(job) or f"the job does not wait: it is {job.state}"
         return answer
     if job.job_id not in state.schedulable:
         answer["text"], answer["advice"] = _not_eligible(state, job, now)

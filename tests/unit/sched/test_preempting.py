@@ -34,6 +34,7 @@ def test_suspend_gives_the_cpus_at_once_and_takes_them_back():
     assert w.round() == [high]
     assert (low.state, low.yields_cpus, low.preemptor) == (JobState.SUSPENDED, True, high.job_id)
     assert high.state is JobState.CONFIGURING
+    assert w.why(low)["text"].startswith(f"suspended to make room for job {high.job_id};")
     w.launch(high)
     small = w.submit(cpus_per_task=2)  # of the low partition: may not take what the suspended job waits for
     w.round()
