@@ -77,4 +77,14 @@ def warm_up() -> None:
     nodes, shapes, tables, queue = samples.smallest()
     compiled.plan_fifo(nodes, shapes, tables, queue, 1)
     compiled.plan_ahead(*samples.smallest_ahead())
+    compiled.plan_rows(*samples.smallest_ahead())
+    _compiled = compiled
+
+
+def use_compiled() -> None:
+    """The compiled kernels from now on, each compiled or loaded when it is first called: for programs that need one or
+    two of them and may wait for these."""
+    global _compiled
+    from helix_native import compiled
+
     _compiled = compiled

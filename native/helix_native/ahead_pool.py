@@ -11,6 +11,7 @@ ahead, O(1) for most that cannot start, about 10 us a call.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numba
@@ -37,6 +38,7 @@ from helix_native.arrays import (
     RESOURCES,
     STARTED,
     TIME_LIMIT,
+    Bits,
     Flags,
     Int8,
     Int32,
@@ -417,6 +419,70 @@ def _phase_2(w: Any, q: Any, capacity: Any, candidates: Any, starts_max: int) ->
     return False
 
 
+class _Nodes(NamedTuple):
+    """The columns that are read: fewer arrays are quicker to hand over.  The same for the next."""
+
+    cpus: Int32
+    width: Int32
+    mem: Int64
+    tmp: Int64
+    free_cpus: Int32
+
+
+class _Shapes(NamedTuple):
+    part: Int32
+    elig: Int32
+    gate: Int8
+    nodes_lo: Int32
+    tasks: Int32
+    task_lo: Int32
+    task_hi: Int32
+    cpt: Int32
+    cpus_min: Int32
+    mem_node: Int64
+    mem_cpu: Int64
+    mem_all: Flags
+    mem_floor: Int64
+    tmp: Int64
+    exclusive: Flags
+    must_n: Int32
+
+
+class _Tables(NamedTuple):
+    elig: Bits
+    part_gate: Int8
+    part_time: Int64
+
+
+class _Needs(NamedTuple):
+    chunk: Int32
+    switches: Int32
+
+
+class _Jobs(NamedTuple):
+    limit_min_s: Int64
+    t_deadline: Int64
+    t_begin: Int64
+    pool_n: Int32
+    order: Int64
+
+
+class _Spans(NamedTuple):
+    row: Int32
+    t_from: Int64
+    t_to: Int64
+    cpus: Int64
+
+
+class _Kept(NamedTuple):
+    entry: Int32
+    start: Int64
+    limit_s: Int64
+    ptr: Int32
+    row: Int32
+    cpus: Int32
+
+
 @_compiled
 def _plan(
     nodes: Any, shapes: Any, tables: Any, queue: Any, needs: Any, jobs: Any, spans: Any, kept: Any, protect: int,
@@ -491,6 +557,13 @@ def _result(w: Any, queue: Any) -> Any:
     )  # fmt: skip
 
 
+_columns = attrgetter(*_Shapes._fields)
+
+
+def _shapes(shapes: ShapeArrays) -> _Shapes:
+    return _Shapes._make(_columns(shapes))
+
+
 def plan_pool(
     nodes: NodeArrays,
     shapes: ShapeArrays,
@@ -511,8 +584,13 @@ def plan_pool(
         return None
     (good, truncated, given, entry, seconds, limit, protected, backfilled, ptr, cpus, code, expected, block, fails,
      only, tested) = _plan(
-        nodes, shapes, tables, queue, needs, jobs, spans, kept, params.protect, params.shortest_first, params.predict,
-        params.compress, params.resolution_s, slots_up(params.window_s, params.resolution_s), params.starts_max,
+        _Nodes(nodes.cpus, nodes.width, nodes.mem, nodes.tmp, nodes.free_cpus), _shapes(shapes),
+        _Tables(tables.elig, tables.part_gate, tables.part_time), queue, _Needs(needs.chunk, needs.switches),
+        _Jobs(jobs.limit_min_s, jobs.t_deadline, jobs.t_begin, jobs.pool_n, jobs.order),
+        _Spans(spans.row, spans.t_from, spans.t_to, spans.cpus),
+        _Kept(kept.entry, kept.start, kept.limit_s, kept.ptr, kept.row, kept.cpus), params.protect,
+        params.shortest_first, params.predict, params.compress, params.resolution_s,
+        slots_up(params.window_s, params.resolution_s), params.starts_max,
     )  # fmt: skip
     if not good:
         return None

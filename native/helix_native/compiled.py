@@ -13,10 +13,10 @@ from helix_native.ahead_arrays import (
     RowArrays,
     SpanArrays,
 )
+from helix_native.ahead_kernels import plan_ahead as plan_rows
 from helix_native.ahead_pool import plan_pool
 from helix_native.arrays import NodeArrays, QueueArrays, ShapeArrays, TableArrays
 from helix_native.numba_kernels import plan_fifo
-from helix_native.reference_ahead import plan_ahead as plan_rows
 
 __all__ = ["plan_ahead", "plan_fifo", "plan_pool", "plan_rows"]
 

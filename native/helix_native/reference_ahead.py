@@ -106,25 +106,23 @@ class Planner:
 
     def _load_rows(self, spans: SpanArrays) -> None:
         choice = self.choice
+        gres = choice.gres
         self.steps = [Steps(row) for row in choice.capacity]
-        cap = choice.tables.room_cap.astype(np.int64)
-        self.room = [[Steps(cap[i : i + 1]) for _ in range(choice.size)] for i in range(len(cap))]
         for x in np.flatnonzero(spans.row >= 0):
             row, begin, end = int(spans.row[x]), *self._slots(spans, int(x))
-            amounts = np.concatenate([[spans.cpus[x], spans.mem[x]], spans.gres[x]]).astype(np.int64)
             if begin >= end:
                 continue
+            amounts = np.zeros(choice.capacity.shape[1], np.int64)
+            amounts[CPUS], amounts[MEM], amounts[gres] = spans.cpus[x], spans.mem[x], spans.gres[x]
+            if len(spans.room) and spans.room[x] >= 0:
+                amounts[gres.stop + spans.room[x]] = spans.cpus[x]
             self.steps[row].take(begin, end, amounts)
             if amounts[CPUS] == 0:
-                choice.whole[row, MEM:] -= amounts[MEM:]
-            if len(spans.room) and spans.room[x] >= 0:
-                self.room[spans.room[x]][row].take(begin, end, amounts[:1])
+                choice.whole[row, MEM : gres.stop] -= amounts[MEM : gres.stop]
         choice.whole = np.maximum(choice.whole, 0)
         nodes, rows = choice.base, choice.rows
-        free = np.concatenate(
-            [nodes.free_cpus[:, None].astype(np.int64), nodes.free_mem[:, None], rows.gres_free.astype(np.int64)],
-            axis=1,
-        )
+        columns = [nodes.free_cpus[:, None], nodes.free_mem[:, None], rows.gres_free, choice.tables.room.T]
+        free = np.concatenate([column.astype(np.int64) for column in columns], axis=1)
         self.empty_now = nodes.empty.copy()
         for row, steps in enumerate(self.steps):
             steps.clamp()
@@ -132,17 +130,10 @@ class Planner:
             if (missing > 0).any():
                 steps.take(0, 1, np.maximum(missing, 0))
                 steps.clamp()
-                self.empty_now[row] = False
+                self.empty_now[row] &= not (missing[: gres.stop] > 0).any()
             steps.clear(0, slots_up(int(rows.t_from[row]), self.res))
             if rows.t_to[row] < NEVER:
                 steps.clear(max(0, slots_down(int(rows.t_to[row]), self.res)), FAR)
-        for i, room in enumerate(self.room):
-            for row, steps in enumerate(room):
-                steps.clamp()
-                missing = steps.at(0) - int(choice.tables.room[i, row])
-                if (missing > 0).any():
-                    steps.take(0, 1, missing)
-                    steps.clamp()
 
     def _load_pools(self, pools: PoolArrays, spans: SpanArrays) -> None:
         self.pools = [Steps(np.array([total], np.int64)) for total in pools.total]
@@ -162,10 +153,8 @@ class Planner:
     def change(self, placement: Placement, sign: int) -> None:
         """Take (1) what a placement needs from rows, rooms and pools, or give it back (-1)."""
         shares, begin, end = placement.shares, placement.start, placement.end
-        for row, amounts, room in zip(shares.row, shares.amounts, shares.room, strict=True):
+        for row, amounts in zip(shares.row, shares.amounts, strict=True):
             self.steps[row].take(begin, end, sign * amounts)
-            if room >= 0:
-                self.room[room][row].take(begin, end, sign * amounts[:1])
         for k, amount in self.pools_of(int(self.queue.job[placement.entry])):
             self.pools[k].take(begin, end, np.array([sign * amount], np.int64))
 
@@ -193,13 +182,13 @@ class Planner:
         for row, steps in enumerate(self.steps):
             low[row], at[row] = steps.low(begin, end), steps.at(begin)
             before[row] = begin > 0 and steps.at(begin - 1)[CPUS] < cpus[row]
+            before[row] |= begin == 1 and not self.empty_now[row]
             after[row] = end < FAR and steps.at(end)[CPUS] < cpus[row]
-        room = np.array([[s.low(begin, end)[0] for s in line] for line in self.room], np.int64).reshape(-1, size)
         empty = low[:, CPUS] == cpus
         if begin == 0:
             empty &= self.empty_now
         gap = np.where(after, np.where(before, 0, 1), np.where(before, 2, 3)).astype(np.int64)
-        return View(low, at, room, empty, gap, later=begin > 0)
+        return View(low, at, empty, gap, later=begin > 0)
 
     # -- one job
 
@@ -251,10 +240,8 @@ class Planner:
         """A start now on chosen rows with as long a limit as they, the pools and the deadline allow."""
         job, limit = int(self.queue.job[e]), int(self.queue.limit_s[e])
         end = self.end_of(0, limit)
-        for row, amounts, room in zip(shares.row, shares.amounts, shares.room, strict=True):
+        for row, amounts in zip(shares.row, shares.amounts, strict=True):
             end = self.steps[row].longest(0, end, amounts)
-            if room >= 0:
-                end = self.room[room][row].longest(0, end, amounts[:1])
         for k, amount in self.pools_of(job):
             end = self.pools[k].longest(0, end, np.array([amount]))
         least, deadline = int(self.jobs.limit_min_s[job]), int(self.jobs.t_deadline[job])
@@ -268,7 +255,6 @@ class Planner:
         job, limit = int(self.queue.job[e]), int(self.queue.limit_s[e])
         begin = max(begin, slots_up(int(self.jobs.t_begin[job]), self.res))
         times = {t for steps in self.steps for t in steps.times}
-        times |= {t for line in self.room for steps in line for t in steps.times}
         times |= {t for k, _ in self.pools_of(job) for t in self.pools[k].times}
         for t in sorted({begin} | {t for t in times if t > begin}):
             if t >= min(stop, self.window) or not self.in_time(job, t, limit):
@@ -342,27 +328,34 @@ class Planner:
         """Counts of `reference.Pass.failures` as things stand in the first slot."""
         choice, s = self.choice, int(self.queue.shape[e])
         view = self.view(0, 1)
-        choice.cpus, choice.mem, choice.room, choice.empty = view.low[:, CPUS], view.low[:, MEM], view.room, view.empty
+        choice.cpus, choice.mem, choice.empty = view.low[:, CPUS], view.low[:, MEM], view.empty
+        choice.room = view.low[:, choice.gres.stop :].T
         able = choice.able(s) & choice.base.up
         run = self.view(0, self.end_of(0, int(self.queue.limit_s[e])))
         choice.kept = (choice.serve(s, view, able) > 0) & ((choice.serve(s, run, able) == 0) | self.barred)
         return choice.failures(s)
 
-    def improve(self, e: int, *, protected: bool) -> None:
-        """Give the entry's job its earliest reservation, if that is earlier than the one it has."""
+    def improve(self, e: int, *, protected: bool, floor: int = 0) -> int:
+        """Give the entry's job its earliest reservation from slot `floor` on, if earlier than the one it has.
+
+        The slot it then has, FAR if none.
+        """
         job = int(self.queue.job[e])
         own = self.later.pop(job, None)
         if own is not None:
             self.change(own, -1)
-        found = self.earliest(e, 1 if self.jobs.t_begin[job] <= 0 else 0, own.start if own is not None else FAR)
+        begin = max(floor, 1 if self.jobs.t_begin[job] <= 0 else 0)
+        found = self.earliest(e, begin, own.start if own is not None else FAR)
         if found is not None:
             found.protected = protected
             self.protected += protected - (own is not None and own.protected)
         else:
             found = own
-        if found is not None:
-            self.change(found, 1)
-            self.later[job] = found
+        if found is None:
+            return FAR
+        self.change(found, 1)
+        self.later[job] = found
+        return found.start
 
     def phase_1(self) -> int:
         """Starts and protected reservations in queue order; the place in the queue it got to."""
@@ -429,17 +422,9 @@ class Planner:
                 continue
             if self.choice.hopeless(int(self.queue.shape[e])) != RESOURCES:
                 continue
-            if self.params.backfill:
-                self.improve(e, protected=False)
-                continue
-            found = self.earliest(e, max(1, int(floor[part])), FAR)
+            found = self.improve(e, floor=0 if self.params.backfill else int(floor[part]), protected=False)
             if self.code[job] in (RESOURCES, PRIORITY):
-                floor[part] = found.start if found is not None else FAR
-            if found is not None and (job not in self.later or found.start < self.later[job].start):
-                if job in self.later:
-                    self.change(self.later[job], -1)
-                self.change(found, 1)
-                self.later[job] = found
+                floor[part] = found
 
     def fifo(self) -> None:
         """Starts in strict order by partition."""
@@ -449,7 +434,9 @@ class Planner:
                 continue
             part = int(self.part[e])
             if blocked[part]:
-                self.mark(e, PRIORITY, promised=False)
+                job = int(self.queue.job[e])
+                if self.code[job] != LIMITED:
+                    self.code[job] = max(int(self.code[job]), PRIORITY)
                 continue
             status = self.try_now(e, backfilled=False)
             if self.truncated:
@@ -488,21 +475,22 @@ class Planner:
         row = kept.row[at].astype(np.int64)
         chunk = kept.chunk[at].astype(np.int64) if len(kept.chunk) else np.zeros(len(row), np.int64)
         chain = self.choice.chain(int(self.queue.shape[e]))
-        shapes = np.array([chain[c] for c in chunk], np.int64)
-        amounts = np.concatenate(
-            [kept.cpus[at][:, None].astype(np.int64), kept.mem[at][:, None], self.choice.needs.gres[shapes]], axis=1
-        ).astype(np.int64)
-        room = self.choice.tables.part_room[self.choice.shapes.part[shapes]].astype(np.int64)
+        amounts = np.zeros((len(row), self.choice.capacity.shape[1]), np.int64)
+        amounts[:, CPUS], amounts[:, MEM] = kept.cpus[at], kept.mem[at]
+        for c, s in enumerate(chain):
+            mine = amounts[chunk == c]
+            mine[:, self.choice.gres] = self.choice.needs.gres[s]
+            self.choice.limit_room(s, mine)
+            amounts[chunk == c] = mine
         seconds, limit = max(0, int(kept.start[job])), int(kept.limit_s[job])
         begin = slots_down(seconds, self.res)
         end = FAR if limit == 0 else slots_up(seconds + limit, self.res)
-        shares = Shares(row, amounts, chunk, room)
+        shares = Shares(row, amounts, chunk)
         able = [self.choice.able(c) & self.choice.base.up for c in chain]
         fits = all(able[c][r] for c, r in zip(chunk, row, strict=True))
         fits = fits and len(row) > 0 and self.lacking_pool(job, begin, end) < 0
-        for r, need, line in zip(row, amounts, room, strict=True):
+        for r, need in zip(row, amounts, strict=True):
             fits = fits and self.steps[r].holds(begin, end, need)
-            fits = fits and (line < 0 or self.room[line][r].holds(begin, end, need[:1]))
         return Placement(e, begin, end, seconds, limit, shares, protected=True) if fits else None
 
     def result(self) -> AheadResult:

@@ -29,15 +29,15 @@ from helix_native.arrays import (
 )
 from helix_native.reference import Pass
 
-CPUS, MEM, GRES = 0, 1, 2  #: kinds of amounts: CPUs, MiB, then every kind of GRES
+CPUS, MEM, GRES = 0, 1, 2  #: kinds of amounts: CPUs, MiB, every kind of GRES, then CPUs under partitions' limits
+SPARE_MAX = 4095  #: more units of GRES left over than these count as these
 
 
 class View(NamedTuple):
-    """The rows as a request sees them: over its whole run, and when it starts.  [R, 2 + G] unless said."""
+    """The rows as a request sees them: over its whole run, and when it starts.  [R, 2 + G + L] unless said."""
 
     low: Int64  # least free throughout
     at: Int64  # free at the start
-    room: Int64  # [L, R] CPUs partitions may use, throughout
     empty: Flags  # [R] no CPU taken throughout
     gap: Int64  # [R] 0 = busy before and after, 1 = only after, 2 = only before, 3 = neither
     later: bool  # does not start now
@@ -47,9 +47,8 @@ class Shares(NamedTuple):
     """What one start takes.  Parallel."""
 
     row: Int64
-    amounts: Int64  # [shares, 2 + G]
+    amounts: Int64  # [shares, 2 + G + L]
     chunk: Int64
-    room: Int64  # row of `TableArrays.room`, or -1
 
 
 class Plain(NamedTuple):
@@ -76,9 +75,10 @@ class Choice(Pass):
         super().__init__(nodes, shapes, tables)
         self.base, self.rows, self.needs, self.extra = nodes, rows, needs, extra
         self.candidates_max = candidates_max
-        self.capacity = np.concatenate(
-            [nodes.cpus[:, None].astype(np.int64), nodes.mem[:, None], rows.gres.astype(np.int64)], axis=1
-        )
+        limits = np.repeat(tables.room_cap[None, :].astype(np.int64), len(nodes.cpus), axis=0)
+        columns = [nodes.cpus[:, None].astype(np.int64), nodes.mem[:, None], rows.gres.astype(np.int64), limits]
+        self.capacity = np.concatenate(columns, axis=1)
+        self.gres = slice(GRES, GRES + rows.gres.shape[1])
         self.whole = self.capacity.copy()  # what a request for whole nodes may count on: see `Planner`
         self.tails = set(needs.chunk[needs.chunk >= 0].tolist())
         self._plain: dict[int, Plain | None] = {}
@@ -99,13 +99,7 @@ class Choice(Pass):
 
     def _find_plain(self, s: int) -> Plain | None:
         sh = self.shapes
-        if (
-            sh.contiguous[s]
-            or sh.must_n[s]
-            or self.needs.chunk[s] >= 0
-            or s in self.tails
-            or self.tables.part_room[sh.part[s]] >= 0
-        ):
+        if sh.contiguous[s] or sh.must_n[s] or self.needs.chunk[s] >= 0 or s in self.tails:
             return None
         total, lo, hi = int(sh.tasks[s]), int(sh.nodes_lo[s]), int(sh.nodes_hi[s]) or self.size
         hi = min(hi, total) if total else hi
@@ -115,15 +109,14 @@ class Choice(Pass):
         each, most = int(sh.task_lo[s]), int(sh.task_hi[s])
         if not total:
             return Plain(each, lo, target)
-        if hi == 1:
+        if hi == 1 and each <= total <= most:
             return Plain(total, 1, 1)
-        if most * hi == total:
+        if most * hi == total and each <= most:
             return Plain(most, hi, hi)
         if not sh.exclusive[s]:
             return None
-        takes = self.fit(
-            s, self.able(s) & self.nodes.up, self.whole[:, CPUS], self.whole[:, MEM], np.ones(self.size, np.bool_)
-        )
+        cpus = self._use(s, self.whole)
+        takes = self.fit(s, self.able(s) & self.nodes.up, cpus, self.whole[:, MEM], np.ones(self.size, np.bool_))
         takes = takes[takes > 0]
         if not len(takes):
             return None
@@ -137,22 +130,22 @@ class Choice(Pass):
     def able(self, s: int) -> Flags:
         """Rows that partition, exclusion, features, configured disk, memory and GRES allow."""
         have = self.whole if self.shapes.exclusive[s] else self.capacity
-        enough: Flags = (have[:, GRES:] >= self.needs.gres[s]).all(axis=1)
+        enough: Flags = (have[:, self.gres] >= self.needs.gres[s]).all(axis=1)
         return self.eligible(s) & enough
 
     def serve(self, s: int, view: View, able: Flags) -> Int64:
         """Tasks of shape `s` that each row takes.  [R]"""
         if self.shapes.exclusive[s]:
-            mem = self.whole[:, MEM]
+            cpus, mem = self._use(s, self.whole), self.whole[:, MEM]
         else:
-            mem = view.low[:, MEM]
-            able = able & (view.low[:, GRES:] >= self.needs.gres[s]).all(axis=1)
-        return self.fit(s, able, self._use(s, view.low[:, CPUS], view.room), mem, view.empty)
+            cpus, mem = self._use(s, view.low), view.low[:, MEM]
+            able = able & (view.low[:, self.gres] >= self.needs.gres[s]).all(axis=1)
+        return self.fit(s, able, cpus, mem, view.empty)
 
-    def _use(self, s: int, cpus: Int64, room: Int64) -> Int64:
+    def _use(self, s: int, free: Int64) -> Int64:
+        """CPUs of `free` that the partition may use, in whole cores.  [R]"""
         row = int(self.tables.part_room[self.shapes.part[s]])
-        if row >= 0:
-            cpus = np.minimum(cpus, room[row])
+        cpus = free[:, CPUS] if row < 0 else np.minimum(free[:, CPUS], free[:, self.gres.stop + row])
         return np.maximum(cpus, 0) // self.width * self.width
 
     def choose(self, s: int, view: View, able: Flags, *, one_net: bool) -> Shares | None:
@@ -175,7 +168,7 @@ class Choice(Pass):
         if plain is not None and not net:
             at = self._choose_plain(s, plain, fit, view)
             return None if at is None else (at, np.full(len(at), plain.tasks, np.int64))
-        use = self._use(s, view.at[:, CPUS], view.room)
+        use = self._use(s, view.at)
         self.nodes = self.base._replace(rank=self._ranks(s, view).astype(np.int32))
         found = self._choose_near(s, fit, use) if net else self.select(s, fit, use)
         self.nodes = self.base
@@ -188,17 +181,23 @@ class Choice(Pass):
             return None
         if sh.exclusive[s]:
             left = self.capacity[:, CPUS]
-            spare = self.capacity[:, GRES:].sum(axis=1)
+            spare = self._spare(self.capacity)
             gap = view.gap
         else:
             if view.later:
                 able = able[::-1][: max(self.candidates_max, plain.target)]
-            left = view.at[:, CPUS] // self.width * self.width - self.cost(s, plain.tasks)
-            spare = view.at[:, GRES:].sum(axis=1)
+            left = view.at[:, CPUS] // self.width * self.width
+            left = left if sh.least[s] else left - self.cost(s, plain.tasks)
+            spare = self._spare(view.at)
             gap = np.zeros(self.size, np.int64)
         left = -left if sh.least[s] else left
         order = np.lexsort((able, gap[able], left[able], spare[able], self.base.rank[able], self._scores(s)[able]))
         return np.sort(able[order[: plain.target]]).astype(np.int64)
+
+    def _spare(self, free: Int64) -> Int64:
+        """Units of GRES of all kinds.  [R]"""
+        units: Int64 = np.minimum(free[:, self.gres].sum(axis=1), SPARE_MAX)
+        return units
 
     def _scores(self, s: int) -> Int64:
         row = int(self.needs.score[s])
@@ -206,7 +205,7 @@ class Choice(Pass):
 
     def _ranks(self, s: int, view: View) -> Int64:
         """Dense ranks of score, weight and GRES free at the start.  [R]"""
-        keys = (view.at[:, GRES:].sum(axis=1), self.base.rank.astype(np.int64), self._scores(s))
+        keys = (self._spare(view.at), self.base.rank.astype(np.int64), self._scores(s))
         order = np.lexsort(keys)
         ranks = np.zeros(self.size, np.int64)
         if self.size:
@@ -252,9 +251,15 @@ class Choice(Pass):
             free = self.whole[at, MEM] if sh.exclusive[s] else self.base.mem[at]
             each = int(sh.mem_cpu[s])
             amounts[:, MEM] = [min(int(c) * each, int(m)) for c, m in zip(amounts[:, CPUS], free, strict=True)]
-        amounts[:, GRES:] = self.needs.gres[s]
-        room = int(self.tables.part_room[sh.part[s]])
-        return Shares(at, amounts, np.full(len(at), chunk, np.int64), np.full(len(at), room, np.int64))
+        amounts[:, self.gres] = self.needs.gres[s]
+        self.limit_room(s, amounts)
+        return Shares(at, amounts, np.full(len(at), chunk, np.int64))
+
+    def limit_room(self, s: int, amounts: Int64) -> None:
+        """Enter what shares take of their partition's CPU limit; who has the whole node leaves no one to count for."""
+        room = int(self.tables.part_room[self.shapes.part[s]])
+        if room >= 0 and not self.shapes.exclusive[s]:
+            amounts[:, self.gres.stop + room] = amounts[:, CPUS]
 
     def hopeless(self, s: int) -> int:
         """RESOURCES if shape `s` could start on rows that are up and empty; else why it never can."""
@@ -268,8 +273,7 @@ class Choice(Pass):
         return self._verdict[s]
 
     def _on_empty(self, s: int, able: Flags) -> bool:
-        room = np.repeat(self.tables.room_cap[:, None].astype(np.int64), self.size, axis=1)
         yes = np.ones(self.size, np.bool_)
-        view = View(self.capacity, self.capacity, room, yes, np.zeros(self.size, np.int64), later=False)
+        view = View(self.capacity, self.capacity, yes, np.zeros(self.size, np.int64), later=False)
         near = any(self.needs.switches[c] > 0 and self.needs.switch_wait_s[c] >= NEVER for c in self.chain(s))
         return self.choose(s, view, able, one_net=near) is not None
