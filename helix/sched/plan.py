@@ -84,6 +84,12 @@ class Later:
         )
 
 
+_INT32, _INT64 = np.zeros(0, np.int32), np.zeros(0, np.int64)
+NOTHING_LATER = Later(
+    _INT32, _INT32, _INT32, _INT64, _INT64, np.zeros(0, np.bool_), np.zeros(1, np.int32), _INT32, _INT32, _INT64, _INT32
+)
+
+
 @dataclass(slots=True)
 class Plan:
     """Start i is job `start_job[i]` on `node[ptr[i]:ptr[i + 1]]`; an array's id appears once for each task."""
@@ -157,26 +163,13 @@ def plan_of(snapshot: Snapshot, result: PlanArrays) -> Plan:
     )
 
 
-def plan_of_ahead(snapshot: Snapshot, result: AheadResult, *, full: bool) -> Plan:
-    """A `Plan` from what a kernel that looks ahead returned.  `full`: it predicted every job's start."""
+def plan_of_ahead(snapshot: Snapshot, result: AheadResult, *, full: bool, keep: bool = True) -> Plan:
+    """A `Plan` from what a kernel that looks ahead returned.  `full`: it predicted every job's start; `keep`: what
+    starts later is wanted (it comes anew with the next pass)."""
     starts = result.starts
     entry, shares = result.start_entry[:starts], int(result.ptr[starts])
     queue, rows = snapshot.queue, result.row[:shares]
     changed, pools = _news(snapshot, result)
-    after = result.start_entry[starts:]
-    later = Later(
-        slot=queue.job[after],
-        entry_name=snapshot.entry_name[after],
-        shape=queue.shape[after],
-        t_start=result.t_start[starts:],
-        limit_s=result.limit_s[starts:],
-        protected=result.protected[starts:],
-        ptr=result.ptr[starts:] - shares,
-        row=result.row[shares:],
-        cpus=result.cpus[shares:],
-        mem=result.mem[shares:],
-        chunk=result.chunk[shares:],
-    )
     return Plan(
         t=snapshot.t,
         revision=snapshot.revision,
@@ -197,12 +190,31 @@ def plan_of_ahead(snapshot: Snapshot, result: AheadResult, *, full: bool) -> Pla
         row=rows,
         chunk=result.chunk[:shares],
         backfilled=result.backfilled[:starts],
-        later=later,
+        later=_later(snapshot, result, shares) if keep else NOTHING_LATER,
         expected=result.expected,
         limited=pools,
         pools_epoch=snapshot.pools_epoch,
         full=full,
         clones=snapshot.clones,
+    )
+
+
+def _later(snapshot: Snapshot, result: AheadResult, shares: int) -> Later:
+    """The starts to come; `shares`: of those now."""
+    starts, queue = result.starts, snapshot.queue
+    after = result.start_entry[starts:]
+    return Later(
+        slot=queue.job[after],
+        entry_name=snapshot.entry_name[after],
+        shape=queue.shape[after],
+        t_start=result.t_start[starts:],
+        limit_s=result.limit_s[starts:],
+        protected=result.protected[starts:],
+        ptr=result.ptr[starts:] - shares,
+        row=result.row[shares:],
+        cpus=result.cpus[shares:],
+        mem=result.mem[shares:],
+        chunk=result.chunk[shares:],
     )
 
 

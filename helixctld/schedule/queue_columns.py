@@ -246,10 +246,13 @@ class QueueColumns:
         that `set_pools` points into."""
         count = max(1, len(self._slots))
         deadline, begin = self._deadline[:count], self._begin[:count]
+        none = np.zeros(count, np.int64)
         return JobArrays(
             limit_min_s=self._limit_min[:count].copy(),
-            t_deadline=np.where(deadline > 0, np.floor(deadline - now), NEVER).astype(np.int64),
-            t_begin=np.ceil(np.maximum(begin - now, 0)).astype(np.int64),
+            t_deadline=np.where(deadline > 0, np.floor(deadline - now), NEVER).astype(np.int64)
+            if deadline.any()
+            else none + NEVER,
+            t_begin=np.ceil(np.maximum(begin - now, 0)).astype(np.int64) if begin.any() else none,
             waited_s=np.maximum(now - self._eligible[:count], 0).astype(np.int64),
             order=self._limit[:count].copy(),
             pool_at=self._pool_at[:count].copy(),

@@ -309,7 +309,7 @@ def _warm_up() -> None:
     os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(cache, "helix", "kernels"))
     import helix_native
 
-    helix_native.warm_up()
+    helix_native.use_compiled()
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ class Backfill:
         """One pass over the whole queue, at most `options.starts_max` starts."""
         seen, passed_over = considered(snapshot, options)
         order = candidate_order(seen, options)
-        plan = plan_of_ahead(seen, _run(seen, options, order), full=snapshot.full)
+        keep = snapshot.full or options.bf_mode == "conservative"
+        plan = plan_of_ahead(seen, _run(seen, options, order), full=snapshot.full, keep=keep)
         plan.counters.update(passed_over)
         if snapshot.full and bool((snapshot.likely < snapshot.spans.t_to).any()):
             expected = _run(as_usual(seen), options, order).expected
