@@ -14,6 +14,7 @@ from helix.cli.hlog import split_attempt
 from helix.cli.hsubmit import COMMAND
 from helix.cli.options import Parser, given_in_environment, read_values
 from helix.cli.queue_columns import QUEUE_FIELDS
+from helix.cli.submit_components import OWN, read_components, split_components
 from helix.cli.submit_env import split_export, submit_line
 from helix.cli.submit_options import SUBMIT_OPTIONS
 from helix.cli.submit_script import Script, read_header, split_words
@@ -36,6 +37,26 @@ def test_any_command_line_is_split_or_refused(words: list[str]) -> None:
     with contextlib.suppress(UsageError):
         given_options, rest = Parser("hsubmit", COMMAND.options).split(words, permute=False)
         assert len(given_options) + len(rest) <= 20 * max(1, len(words))
+
+
+_COMPONENT_WORDS = [":", ":", "-n2", "-N1-2", "--mem=1G", "-C", "a*2", "-t5", "--wrap=x", "-p", "gpu", "-Q", "job.sh"]
+
+
+@given(
+    st.lists(st.sampled_from(_COMPONENT_WORDS), max_size=10),
+    st.lists(st.sampled_from(["-n1", "--mem=2G", "hetjob", "packjob", "-t 5", "-p x"]), max_size=6),
+)
+def test_any_components_are_read_or_refused(words: list[str], lines: list[str]) -> None:
+    parser = Parser("hsubmit", COMMAND.options)
+    script = Script("x", "#!/bin/sh\n" + "".join(f"#SBATCH {line}\n" for line in lines))
+    with contextlib.suppress(UsageError):
+        command_line, operands = split_components(words, parser)
+        header = read_header(script, parser)
+        assert len(header.components) == 1 + sum(line in ("hetjob", "packjob") for line in lines)
+        found = read_components(header.components, [], command_line)
+        assert len(found) == max(len(header.components), len(command_line))
+        assert ":" not in operands[:1]
+        assert all(set(values) <= OWN for values in found[1:]) or "-Q" in words or "--wrap=x" in words or "-t5" in words
 
 
 @given(st.lists(st.sampled_from(["-n3", "-H", "--time=5", "-J", "--nice", "x"]), max_size=6))

@@ -8,6 +8,7 @@ from helpers.sched_world import World, node
 from helix.errors import HelixError, Never, UsageError
 from helix.indexset import IndexSet
 from helix.model import events as ev
+from helix.model.codec import msgpack_decoder, to_msgpack
 from helix.model.hetjob import OWN_FIELDS, completed, component_records
 from helix.model.job import JobRecord, JobSpec
 from helix.model.job_state import JobState, Reason
@@ -174,3 +175,13 @@ def test_the_cpu_limit_of_a_components_partition_counts_it() -> None:
     w.end(job)
     w.end(small)
     assert w.run() == [large]
+
+
+def test_a_running_job_survives_a_restart(world: World) -> None:
+    job = submit(world, GPU, cpus_per_task=2)
+    world.run()
+    back = msgpack_decoder(JobRecord).decode(to_msgpack(job))
+    assert where(back) == where(job) == [["n1"], ["g1"]]
+    assert back.spec == job.spec
+    assert [part.partition for part in component_records(back)] == ["main", "gpu"]
+    assert "het" not in str(to_msgpack(job)), "what is derived for display is not stored"
