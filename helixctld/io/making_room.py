@@ -61,6 +61,7 @@ class MakingRoom:
             load_plugin("preempt", config.preempt_type, config.plugin_dir),
             preempt_rules(config),
             cycle.select.pick_cpus,
+            cycle.outlook,
         )
         self._loop = loop
         self._state = state

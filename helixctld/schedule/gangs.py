@@ -31,8 +31,8 @@ class Gangs(Preempting):
         names = job.spec.partitions or [state.default_partition]
         return any(takes_turns(job, state.partitions.get(name)) for name in names)
 
-    def _ways(self, state: State, job: JobRecord) -> Iterator[Asked]:
-        for asked in super()._ways(state, job):
+    def _ways(self, state: State, job: JobRecord, now: float, turn: Round) -> Iterator[Asked]:
+        for asked in super()._ways(state, job, now, turn):
             if takes_turns(job, state.partitions.get(asked.asker.partition)):
                 yield asked
 

@@ -67,6 +67,19 @@ class Outlook:
         self._place = np.full(len(plan.expected), -1, np.int64)
         self._place[plan.later.slot] = np.arange(len(plan.later.slot))
 
+    def promises(self, count: int) -> list[tuple[int, float, list[str]]]:
+        """Job id, start (epoch seconds) and nodes of the first `count` protected reservations, as they were decided."""
+        snapshot, later = self.snapshot, self.later
+        if snapshot is None or later is None:
+            return []
+        found = []
+        for at in np.flatnonzero(later.protected)[:count].tolist():
+            slot = int(later.slot[at])
+            rows = later.row[later.ptr[at] : later.ptr[at + 1]]
+            names = [snapshot.node_names[i] for i in np.unique(snapshot.rows.host[rows]).tolist()]
+            found.append((int(snapshot.job_id[slot]), float(self._start[slot]), names))
+        return found
+
     def of(self, slot: int | None, generation: int) -> Expectation | None:
         """What is foreseen for the job of a slot; None if nothing is (it came after the pass, or is beyond the
         window)."""

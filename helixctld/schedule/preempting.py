@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from math import inf
 
 import numpy as np
 from msgspec.structs import replace
@@ -49,6 +50,7 @@ from helixctld.core.preempt import How, contender, how_to, make_room, mode_of
 from helixctld.core.state import State
 from helixctld.core.yielding import core_mask
 from helixctld.schedule.columns import Columns
+from helixctld.schedule.outlook import Outlook
 from helixctld.schedule.owner_columns import someone_elses
 from helixctld.schedule.reservation_guard import Guard
 from helixctld.schedule.starts import start_events
@@ -56,6 +58,7 @@ from helixctld.schedule.verify import AcceptedStart, PickCpus
 
 CANDIDATES_MAX = 64  #: waiting jobs looked at closely after one pass
 NODES_FEW = 128  #: nodes looked at first on a large cluster, or twice as many as the job needs
+PROMISES_MAX = 2000  #: protected reservations that are respected
 VAIN_S = 10.0  #: all nodes of a large cluster are looked at for one kind of request once in so long
 SCAN_MAX = 4096  #: entries of the queue, in its order, among which they are
 _WAITS = frozenset({Reason.RESOURCES, Reason.PRIORITY, Reason.NONE})
@@ -90,12 +93,22 @@ class Round:
     asks: dict[tuple[object, ...], bool] = field(default_factory=dict)
     others: dict[int, Contender] = field(default_factory=dict)
     failed: set[tuple[object, ...]] = field(default_factory=set)  # requests nobody can make room for
+    promises: list[tuple[int, float, list[str]]] | None = None  # waiting job, start, nodes
 
 
 class Preempting:
     """Bound to the columns of a cycle; the state is an argument everywhere."""
 
-    def __init__(self, columns: Columns, plugin: PreemptPlugin, rules: PreemptRules, pick: PickCpus) -> None:
+    def __init__(
+        self,
+        columns: Columns,
+        plugin: PreemptPlugin,
+        rules: PreemptRules,
+        pick: PickCpus,
+        outlook: Outlook | None = None,
+    ) -> None:
+        """`outlook`: what was promised to waiting jobs."""
+        self.outlook = outlook
         self.columns = columns
         self.plugin = plugin
         self.rules = rules
@@ -174,7 +187,7 @@ class Preempting:
             return None  # a change of the configuration: the next pass knows it
         t_again = 0.0
         for job in self._candidates(state, turn):
-            for asked in self._ways(state, job):
+            for asked in self._ways(state, job, now, turn):
                 key = (asked.need, asked.able.tobytes(), alike(asked.asker))
                 if key in turn.failed:
                     continue
@@ -234,7 +247,7 @@ class Preempting:
         kinds = [contender(state, job) for job in least.values()]
         return [kind for kind in kinds if mode_of(self.plugin.terms(kind), self.rules) != OFF]
 
-    def _ways(self, state: State, job: JobRecord) -> Iterator[Asked]:
+    def _ways(self, state: State, job: JobRecord, now: float, turn: Round) -> Iterator[Asked]:
         """The job in each of its partitions where it could run if nothing else did."""
         shapes = self.columns.shapes
         for row in self.columns.queue.shapes_of(job.job_id):
@@ -251,13 +264,33 @@ class Preempting:
             nodes = self.columns.nodes.freeze()
             eligible = np.flatnonzero(Pass(nodes, arrays, tables).eligible(row))
             records = self.columns.nodes.records
-            good = [i < len(records) and _takes_jobs(records[i]) for i in eligible.tolist()]
+            limit_s = time_limit_s(job.spec, current)
+            promised = self._promised(state, job, current.priority_tier, now + limit_s if limit_s else inf, turn)
+            good = [
+                i < len(records) and _takes_jobs(records[i]) and records[i].name not in promised
+                for i in eligible.tolist()
+            ]
             able = eligible[good]
             if len(able) < request.nodes_lo:
                 continue
             must = frozenset(state.nodes[n].index for n in request.must if n in state.nodes)
             gres = tuple(self.columns.sources.gres.asked(request))
             yield Asked(job, contender(state, job, partition.name), _need(request, must, gres), able)
+
+    def _promised(self, state: State, job: JobRecord, tier: int, t_end: float, turn: Round) -> set[str]:
+        """Nodes promised to jobs before this one in the queue that are to start there before it would have ended."""
+        if self.outlook is None:
+            return set()
+        if turn.promises is None:
+            turn.promises = self.outlook.promises(PROMISES_MAX)
+        found: set[str] = set()
+        for job_id, t_start, names in turn.promises:
+            other = state.jobs.get(job_id)
+            if other is None or other is job or t_start >= t_end or job_id not in state.schedulable:
+                continue
+            if (_tier(state, other), other.priority, -other.t_submit) > (tier, job.priority, -job.t_submit):
+                found.update(names)
+        return found
 
     def _try(self, state: State, asked: Asked, now: float, turn: Round) -> tuple[Outcome | None, float]:
         """Make room for a job; on a large cluster on the most promising nodes first, and seldom on all."""
@@ -536,6 +569,11 @@ class Preempting:
             return False
         checks = self.columns.sources.checks
         return not any(check(state, job, start.partition, start.time_limit_s, start.alloc, now) for check in checks)
+
+
+def _tier(state: State, job: JobRecord) -> int:
+    names = job.spec.partitions or [state.default_partition]
+    return max((state.partitions[name].priority_tier for name in names if name in state.partitions), default=0)
 
 
 def _takes_jobs(node: NodeRecord) -> bool:

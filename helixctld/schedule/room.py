@@ -14,6 +14,7 @@ from helixctld.core import gang
 from helixctld.core.state import State
 from helixctld.schedule.columns import Columns
 from helixctld.schedule.gangs import Gangs
+from helixctld.schedule.outlook import Outlook
 from helixctld.schedule.preempting import Preempting, Round
 from helixctld.schedule.verify import PickCpus
 
@@ -23,12 +24,19 @@ ROUNDS_MAX = 64  #: jobs made room for after one pass
 class Room:
     """Preemption and time slices of one cycle."""
 
-    def __init__(self, columns: Columns, plugin: PreemptPlugin, rules: PreemptRules, pick: PickCpus) -> None:
+    def __init__(
+        self,
+        columns: Columns,
+        plugin: PreemptPlugin,
+        rules: PreemptRules,
+        pick: PickCpus,
+        outlook: Outlook | None = None,
+    ) -> None:
         self.t_again = (
             0.0  #: after `after_pass`: when somebody could make room who may not yet, epoch seconds; 0 = never
         )
-        self._preempting = Preempting(columns, plugin, rules, pick)
-        self._gangs = Gangs(columns, plugin, rules, pick)
+        self._preempting = Preempting(columns, plugin, rules, pick, outlook)
+        self._gangs = Gangs(columns, plugin, rules, pick, outlook)
 
     @property
     def rules(self) -> PreemptRules:

@@ -25,6 +25,7 @@ class RoomWorld(World):
         *,
         rules: PreemptRules | None = None,
         plugin: Any = None,
+        planner: Any = None,
         low: dict[str, Any] | None = None,
         high: dict[str, Any] | None = None,
     ) -> None:
@@ -33,9 +34,9 @@ class RoomWorld(World):
             PartitionRecord(name="low", nodes=names, is_default=True, **(low or {})),
             PartitionRecord(name="high", nodes=names, priority_tier=10, **(high or {})),
         ]
-        super().__init__(nodes, cpus, parts)
+        super().__init__(nodes, cpus, parts, planner=planner)
         rules = rules or PreemptRules(modes=("SUSPEND", "GANG"))
-        self.room = Room(self.cycle.columns, plugin or PartitionPrio(), rules, ConsTres().pick_cpus)
+        self.room = Room(self.cycle.columns, plugin or PartitionPrio(), rules, ConsTres().pick_cpus, self.cycle.outlook)
 
     def round(self) -> list[JobRecord]:
         """Everything the daemon does in one pass; the jobs that started."""

@@ -12,6 +12,7 @@ from helix.model.job_state import JobState, Reason
 from helix.sched.preempt import PreemptRules
 from helix.wire.messages import StepEnded
 from helix_plugins.preempt.qos import QosPreemption
+from helix_plugins.sched.backfill import Backfill
 from helixctld.core.effects import SuspendJob, TerminateJob, actions_for, effects_of
 from helixctld.core.reports import ended_event
 from helixctld.core.usage import UsagePolicy
@@ -275,3 +276,20 @@ def test_a_node_that_comes_back_is_told_again():
     w.end(high)
     w.round()
     assert actions_for(low) == [SuspendJob(low.job_id, resume=True)]
+
+
+def test_what_is_promised_to_jobs_before_it_is_left_alone():
+    w = RoomWorld(nodes=2, cpus=1, planner=Backfill(), high={"preempt_mode": ["OFF"]})
+    low = w.running(nodelist="n1", time_limit_s=7200)[0]
+    other = w.running(partitions=["high"], nodelist="n2", time_limit_s=600)[0]
+    wide = w.submit(partitions=["high"], nodes_min=2, time_limit_s=600, priority=9)
+    w.round()
+    assert (other.state, wide.state) == (JobState.RUNNING, JobState.PENDING)
+    start = w.cycle.expectation(wide.job_id).t_expected
+    assert start > w.now + 5000  # when `low` ends: it cannot be preempted on both nodes
+    long = w.submit(partitions=["high"], time_limit_s=20000, priority=5)
+    w.round()
+    assert (low.state, long.state) == (JobState.RUNNING, JobState.PENDING)
+    short = w.submit(partitions=["high"], time_limit_s=60, priority=4)
+    assert w.round() == [short]
+    assert low.state is JobState.SUSPENDED
