@@ -33,7 +33,9 @@ from helixctld.io.making_room import MakingRoom
 from helixctld.schedule.admission import Who
 from helixctld.schedule.cycle import Counters, Cycle, NewReason
 from helixctld.schedule.feasible import Feasibility
+from helixctld.schedule.outlook import Expectation
 from helixctld.schedule.priorities import PriorityColumns
+from helixctld.schedule.reserved_words import start_with_reservation
 from helixctld.schedule.starts import start_events
 from helixctld.schedule.why import why
 from helixctld.schedule.wiring import sources_of
@@ -155,6 +157,11 @@ class Planning:
         """When it would start, and where."""
         record.priority = self.initial_priority(self._state.next_job_id, record.spec)
         return self.feasibility.test_only(self._state, record, now)
+
+    def expectation(self, job_id: int) -> Expectation | None:
+        """What is foreseen for a waiting job: by the last full pass, or by the calendar of its reservation."""
+        found = self.cycle.expectation(job_id)
+        return found if found is not None else start_with_reservation(self._state, job_id)
 
     def why(self, job: JobRecord) -> dict[str, Any]:
         """Why a job waits; see `helixctld.schedule.why`."""

@@ -226,7 +226,7 @@ class JobHandlers:
             jobs = [j for j in jobs if not (alone and j.is_array and not j.pending)]
         else:
             jobs = list(select(self.ctl.state, m.JobFilter(states=["all"])))[:IDS_MAX]
-        lookup = self.ctl.planning.cycle.expectation
+        lookup = self.ctl.planning.expectation
         jobs = [part for job in jobs for part in component_records(job)]
         rows = [job_dict(j, call.t, lookup) for j in jobs]
         for job, row in zip(jobs, rows, strict=True):

@@ -13,6 +13,7 @@ from helix.timefmt import format_timestamp
 from helixctld.core.reservation_index import asked
 from helixctld.core.reservation_times import NEVER_S, is_met
 from helixctld.core.state import State
+from helixctld.schedule.outlook import Expectation
 
 MAINTENANCE = "Reserved for maintenance"  #: Slurm's words
 _WAITS = frozenset({Reason.RESOURCES, Reason.PRIORITY, Reason.NODES_UNAVAILABLE, Reason.REQ_NODE_NOT_AVAIL})
@@ -91,6 +92,18 @@ class ReservedWords:
                     f"{plural(len(r.shares), 'node')}, it ends {format_timestamp(r.t_end)}"
                 )
         return "; ".join(words)
+
+
+def start_with_reservation(state: State, job_id: int) -> Expectation | None:
+    """What to expect of a job that waits for a reservation to begin; None for any other."""
+    job = state.jobs.get(job_id)
+    if job is None or job.reason is not Reason.RESERVATION:
+        return None
+    found = [state.reservations[name] for name in asked(job) if name in state.reservations]
+    if not found:
+        return None
+    r = min(found, key=lambda r: r.t_start)
+    return Expectation(r.t_start, r.t_start, r.t_start, False, r.t_created, job.partition, lambda: r.nodes)
 
 
 def _span(r: ReservationRecord, at: tuple[float, float]) -> str:

@@ -126,6 +126,8 @@ def test_deleting_holds_the_jobs_that_wait(cluster, workdir):
     create(cluster, "gone", "StartTime=now+1hour", "Duration=30", "Nodes=n1")
     job = submit(cluster, workdir, "true", "--reservation=gone", *NULL)
     wait_reason(cluster, job, "Reservation")
+    begins = cluster.run("hctl", "show", "reservation", "gone").stdout.split("StartTime=")[1].split()[0]
+    assert cluster.run("hqueue", "-h", "--start", "-j", str(job), "-o", "%S %Y").stdout == f"{begins} n1\n"
     cluster.run("hctl", "delete", "ReservationName=gone")
     wait_reason(cluster, job, "ReservationDeleted")
     assert f"hctl release {job}" in cluster.run("hwhy", str(job)).stdout
