@@ -195,8 +195,13 @@ def test_second_controller_is_refused_and_told_the_pid(tmp_path: Path) -> None:
 
 def test_lock_is_not_inherited_by_child_processes(tmp_path: Path) -> None:
     journal = open_at(tmp_path)
-    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, close_fds=False)
+    program = "print('runs', flush=True); input()"
+    child = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False
+    )
     try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"runs\n"  # its exec is over: only then are its inherited files closed
         journal.close()
         open_at(tmp_path).close()
     finally:
