@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from helix.expression import Program, glob_regex
+from helix.expression import Program
+from helix.glob_pattern import glob_regex
 from helix_native.arrays import Flags, Int32
 
 Floats = NDArray[np.float64]

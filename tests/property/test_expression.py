@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helix.errors import UsageError
-from helix.expression import Kind, Schema, compile_expression, glob_regex
+from helix.expression import Kind, Schema, compile_expression
+from helix.glob_pattern import glob_regex
 from helix.sched.expression_columns import Column, Numbers, Sets, Texts, Truths, evaluate, text_column
 
 SCHEMA = Schema(
