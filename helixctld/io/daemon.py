@@ -269,7 +269,8 @@ class Controller:
         if not self._due_planned:
             self._due_planned = True
             self.loop.call_soon(self._plan_due)
-        changed = self.state.dirty_jobs or self.state.dirty_nodes or self.state.dirty_partitions
+        state = self.state
+        changed = state.dirty_jobs or state.dirty_nodes or state.dirty_partitions or state.dirty_reservations
         if changed or self.planning.priorities_due_in(time.time()) <= 0:  # usage has decayed
             self.planning.wake()
 

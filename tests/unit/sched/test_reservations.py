@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from helpers.sched_world import World
+from helpers.sched_world import World, node
 
 from helix.errors import Conflict
 from helix.model import events as ev
@@ -291,3 +291,38 @@ def test_test_only_looks_inside() -> None:
     assert (answer(reservation=r.name)["now"], answer(reservation=r.name)["nodes"]) == (True, "n2")
     assert answer()["nodes"] == "n1"
     assert answer(nodelist="n2", time_limit_s=60)["t_start"] == r.t_end
+
+
+def test_devices_are_reserved(world: World) -> None:
+    records = [node(f"n{i}", 4, gres="gpu:4") for i in (1, 2)]
+    w = World(records, options=SchedOptions(def_mem_per_cpu_mib=10))
+    w.cycle.planner = world.cycle.planner
+    r = reserve(w, TRES="gres/gpu=2")
+    assert (r.nodes, r.shares["n1"].gres, r.shares["n1"].cpus) == (["n1"], {"gpu": 2}, 2)
+    inside = [submit(w, gres="gpu:1", reservation=r.name) for _ in range(3)]
+    outside = [submit(w, gres="gpu:2", nodelist="n1") for _ in range(2)]
+    assert started(w) | started(w) == {inside[0].job_id, inside[1].job_id, outside[0].job_id}
+    w.end(outside[0])
+    assert started(w) == {outside[1].job_id}
+    w.end(inside[1])
+    assert started(w) == {inside[2].job_id}
+
+
+def test_a_floating_start_keeps_long_jobs_out_for_ever(world: World) -> None:
+    reserve(world, Nodes="ALL", StartTime="now+30minutes", Flags="TIME_FLOAT", Users="root")
+    tick(world, 5 * HOUR)
+    short = submit(world, 29)
+    assert started(world) == {short.job_id}
+    world.end(short)
+    submit(world, 45)
+    assert started(world) == set()
+
+
+def test_nodes_that_leave_the_cluster_are_passed_over(world: World) -> None:
+    r = reserve(world, Nodes="n1,n3")
+    world.state.set_nodes([n for n in world.state.nodes.values() if n.name != "n3"])
+    inside, outside = submit(world, reservation=r.name), submit(world)
+    assert started(world) == {inside.job_id, outside.job_id}
+    assert (world.where(inside), world.where(outside)) == (["n1"], ["n2"])
+    world.do(reservations.update(world.state, r.name, {"Nodes": "+n2", "Flags": "IGNORE_JOBS"}, ADMIN, world.now, list))
+    assert world.state.reservations[r.name].nodes == ["n1", "n2"]
