@@ -131,11 +131,6 @@ def own_units(units: Mapping[str, int]) -> dict[str, int]:
     return {kind: count for kind, count in own.items() if count > 0}
 
 
-def format_units(units: Mapping[str, int], *, joint: str = ":") -> str:
-    """`gpu:a100:2,nvme:1` for what `units_of` gives."""
-    return ",".join(f"{kind}{joint}{count}" for kind, count in sorted(own_units(units).items()))
-
-
 def format_items(items: Iterable[Item]) -> str:
     """The items as a text that reads back the same."""
     return ",".join(f"{kind_of(name, kind)}:{units}" for name, kind, units in items)

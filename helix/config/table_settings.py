@@ -583,7 +583,9 @@ SETTINGS: tuple[Key, ...] = (
         kind=Kind.LIST,
         section="sched",
         example="18",
-        doc="With topology/block: how many nodes a block has at least, for planning. A key of topology.conf.",
+        status=Status.LATER,
+        doc="With topology/block: sizes of blocks and of blocks of blocks. A key of topology.conf. Blocks are those of "
+        "the BlockName lines.",
     ),
     *PREEMPT_SETTINGS,
     # --- priorities

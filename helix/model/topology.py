@@ -22,7 +22,6 @@ class Topology(Struct):
     leaves: list[str] = field(default_factory=list)
     leaf_of: dict[str, int] = field(default_factory=dict)
     above: dict[str, str] = field(default_factory=dict)  # switch -> the one it hangs from
-    optional: bool = False  # TopoOptional: only jobs that say --switches are kept together
 
     def address(self, node: str) -> tuple[str, str]:
         """SLURM_TOPOLOGY_ADDR and SLURM_TOPOLOGY_ADDR_PATTERN of a node."""
@@ -36,11 +35,9 @@ class Topology(Struct):
         return ".".join([*path, node]), ".".join([word] * len(path) + ["node"])
 
 
-def topology_of(
-    kind: str, lines: list[tuple[str, tuple[str, ...], tuple[str, ...]]], *, optional: bool = False
-) -> Topology:
+def topology_of(kind: str, lines: list[tuple[str, tuple[str, ...], tuple[str, ...]]]) -> Topology:
     """The topology of `lines` (name, nodes, switches below), which form trees."""
-    found = Topology(kind=kind, optional=optional)
+    found = Topology(kind=kind)
     below = {name: switches for name, _, switches in lines}
     own = {name: nodes for name, nodes, _ in lines}
     done: dict[str, tuple[int, tuple[str, ...]]] = {}

@@ -32,14 +32,9 @@ def gres_key(spec: JobSpec) -> tuple[object, ...]:
     return (spec.gres, spec.gpus, spec.gpus_per_node, spec.gpus_per_task, spec.gpus_per_socket)
 
 
-def asks_gres(spec: JobSpec) -> bool:
-    """True if any option asks for GRES."""
-    return bool(spec.gres or spec.gpus or spec.gpus_per_node or spec.gpus_per_task or spec.gpus_per_socket)
-
-
 def needs_of(spec: JobSpec) -> Needs:
     """The units on each node.  Raises UsageError (GRES_INVALID, GRES_UNSERVED) that names the option."""
-    if not asks_gres(spec):
+    if not (spec.gres or spec.gpus or spec.gpus_per_node or spec.gpus_per_task or spec.gpus_per_socket):
         return _NOTHING
     return _needs(
         spec.gres,

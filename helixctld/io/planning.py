@@ -55,7 +55,8 @@ def sched_options(config: Config) -> SchedOptions:
         enforce_part_limits=config.enforce_part_limits,
         resv_over_run_s=None if config.resv_over_run_min is None else 60 * config.resv_over_run_min,
         has_topology=config.topology_plugin != "topology/flat",
-        keep_near=config.topology_plugin != "topology/flat" and "TopoOptional" not in config.topology_param,
+        keep_near=config.topology_plugin != "topology/flat"
+        and "topooptional" not in {word.lower() for word in config.topology_param},
     )
     options = options.with_select(",".join(config.select_type_parameters))
     words = (f"{k}={v}" if v else k for k, v in config.scheduler_parameters.items())

@@ -50,8 +50,7 @@ def take_shared(state: State, config: Config) -> None:
         for switch in config.switches
         if switch.is_block is (kind == "block")
     ]
-    optional = "topooptional" in {word.lower() for word in config.topology_param}
-    state.set_topology(topology_of(kind, lines if kind != "flat" else [], optional=optional))
+    state.set_topology(topology_of(kind, lines if kind != "flat" else []))
 
 
 def partition_records(config: Config) -> list[PartitionRecord]:

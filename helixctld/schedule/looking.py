@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from helix.gres import own_units
-from helix.sched.request import Request
+from helix.sched.explain import duration_words, plural
+from helix.sched.request import ANY_SWITCHES, Request
 from helix_native.arrays import Flags, Int64, ShapeArrays, TableArrays
 from helix_native.reference import Pass
 from helixctld.schedule.columns import Columns
@@ -67,6 +68,24 @@ def gres_masks(columns: Columns, work: Looking, row: int, request: Request, memb
             busy = members & ~small & (work.gres_free[:, column] < wanted)
             found.append(("gres", f"too few free {kind}", busy))
     return found
+
+
+def scattered(columns: Columns, request: Request, fit: Int64) -> str:
+    """That enough nodes (`fit`: tasks each takes now) are free, but not below as few switches as are asked; else ""."""
+    if not 0 < request.switches < ANY_SWITCHES:
+        return ""
+    _, counts = np.unique(columns.rows.leaves()[fit > 0], return_counts=True)
+    most = int(np.sort(counts)[::-1][: request.switches].sum())
+    if most >= request.nodes_lo:
+        return ""
+    free, below = plural(int(counts.sum()), "node"), plural(request.switches, "switch").replace("switchs", "switches")
+    return f"{free} could take part now, but at most {most} of them below {below}, and {request.nodes_lo} are asked"
+
+
+def switch_advice(request: Request) -> list[str]:
+    """What helps a job that waits for switches."""
+    wait = duration_words(request.switch_wait_s)
+    return [f"without --switches it would fit now; any switches will do once it has waited {wait}"]
 
 
 def lacking_gres(

@@ -66,6 +66,10 @@ class RowColumns:
         self._switch = np.full(len(self.nodes), -1, np.int32)
         self.update(state, self.nodes.names)
 
+    def leaves(self) -> Int32:
+        """The leaf switch of each node, -1 = none.  [N], not to be written."""
+        return self._switch[: len(self.nodes)]
+
     def devices(self) -> tuple[Int32, Int32]:
         """Units of each kind of GRES that nodes have, and that are free.  [N, G] each, not to be written."""
         return self._gres[: len(self.nodes)], self._gres_free[: len(self.nodes)]

@@ -28,7 +28,7 @@ from helixctld.schedule.advice import Trial, advise
 from helixctld.schedule.columns import Columns
 from helixctld.schedule.expected import expected
 from helixctld.schedule.forecast import Forecast
-from helixctld.schedule.looking import Looking, gres_masks, look_at
+from helixctld.schedule.looking import Looking, gres_masks, look_at, scattered, switch_advice
 from helixctld.schedule.nearest import members_of, nearest_node
 from helixctld.schedule.outlook import Outlook
 from helixctld.schedule.reserved_words import ReservedWords
@@ -239,6 +239,8 @@ def _resources(trial: Trial, columns: Columns, members: Flags, ahead: int) -> di
             now = trial.forecast.start(row, trial.limit_s, now_only=True)
             if now is not None:
                 return {**look, "reason": str(Reason.RESOURCES), "text": f"fits now on {now.where}: about to start"}
+            if text := scattered(columns, request, fit):
+                return {**look, "reason": str(Reason.RESOURCES), "text": text, "advice": switch_advice(request)}
             limit = f"its limit of {duration_words(trial.limit_s)}" if trial.limit_s else "a job without a time limit"
             text = f"would fit now on {names}, but not for {limit}: nodes are promised to others before that is over"
             return {**look, "reason": str(Reason.PRIORITY), "text": text, "advice": advise(trial, PRIORITY)}

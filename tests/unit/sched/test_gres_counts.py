@@ -8,7 +8,7 @@ import pytest
 from helpers.sched_world import World, node
 
 from helix.errors import HelixError, UsageError
-from helix.gres import format_units, indexes_of, layout_of, mask_of, parse_gres, units_of
+from helix.gres import format_items, indexes_of, layout_of, mask_of, own_units, parse_gres, units_of
 from helix.model.codec import msgpack_decoder, to_msgpack
 from helix.model.job import JobSpec
 from helix.model.job_state import JobState, Reason
@@ -274,6 +274,7 @@ def test_switches_are_waited_for_and_then_given_up() -> None:
     job = w.submit(nodes_min=2, nodes_max=2, exclusive=True, switches=1, time_limit_s=HOUR)
     assert w.run() == []
     assert w.reason(job) is Reason.RESOURCES
+    assert w.why(job)["text"] == "2 nodes could take part now, but at most 1 of them below 1 switch, and 2 are asked"
     w.now += 101
     assert w.run() == [job]
     assert w.where(job) == ["n2", "n4"]
@@ -332,7 +333,8 @@ def test_texts_of_gres() -> None:
     items = parse_gres("gpu:a100:2,gpu:v100(S:0-1),nvme:1K,gres/shard=8")
     assert items == [("gpu", "a100", 2), ("gpu", "v100", 1), ("nvme", "", 1024), ("shard", "", 8)]
     assert units_of(items)["gpu"] == 3
-    assert format_units(units_of(items)) == "gpu:a100:2,gpu:v100:1,nvme:1024,shard:8"
+    assert own_units(units_of(items)) == {"gpu:a100": 2, "gpu:v100": 1, "nvme": 1024, "shard": 8}
+    assert parse_gres(format_items(items)) == items
     assert layout_of("gpu:a100:2,gpu:v100:2").names == {"gpu": [("gpu:a100", 0, 2), ("gpu:v100", 2, 2)]}
     assert mask_of("0-1,3") == 0b1011
     assert indexes_of(0b1011) == "0-1,3"
