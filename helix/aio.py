@@ -42,7 +42,7 @@ from helix.calls import (
     watch_args,
 )
 from helix.errors import HelixError, NotNow, ProtocolError, TimedOut, Unavailable
-from helix.rows import Event, Job, JobEnd, Node, Partition
+from helix.rows import Event, Job, JobEnd, Node, Partition, Reservation
 from helix.submission import submit_args
 from helix.wire.frames import HEADER_BYTES, SERVER_FRAME_MAX, reachable_path
 
@@ -384,6 +384,10 @@ class AsyncClient:
     async def partitions(self, name: str = "") -> list[Partition]:
         """Partitions, all or one."""
         return await self._table("partition.list", {"name": name} if name else {}, Partition)
+
+    async def reservations(self, name: str = "") -> list[Reservation]:
+        """Advance reservations, all or one; `call("reservation.create", {"changes": {...}})` makes them."""
+        return await self._table("reservation.list", {"name": name} if name else {}, Reservation)
 
     async def _table(self, method: str, args: Mapping[str, Any], kind: type[Any]) -> list[Any]:
         patience = Patience(time.monotonic(), self.timeout_s, self.connect_s)

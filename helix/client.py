@@ -44,7 +44,7 @@ from helix.calls import (
 )
 from helix.connection import Connection
 from helix.errors import HelixError, NotNow, TimedOut, Unavailable
-from helix.rows import Event, Job, JobEnd, Node, Partition
+from helix.rows import Event, Job, JobEnd, Node, Partition, Reservation
 from helix.submission import submit_args
 
 TYPE_CHECKING = False
@@ -437,6 +437,10 @@ class Client:
     def partitions(self, name: str = "") -> list[Partition]:
         """Partitions, all or one."""
         return self._table("partition.list", {"name": name} if name else {}, Partition)
+
+    def reservations(self, name: str = "") -> list[Reservation]:
+        """Advance reservations, all or one; `call("reservation.create", {"changes": {...}})` makes them."""
+        return self._table("reservation.list", {"name": name} if name else {}, Reservation)
 
     def _table(self, method: str, args: Mapping[str, Any], kind: type[Any]) -> list[Any]:
         """All rows of a columnar answer; read again from the start if the connection breaks on the way."""

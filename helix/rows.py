@@ -108,6 +108,21 @@ class Partition(Row):
         is_default: bool
 
 
+class Reservation(Row):
+    """A row of reservation.list; the fields are `helix.wire.methods.RESERVATION_ROW`."""
+
+    __slots__ = ()
+
+    if TYPE_CHECKING:
+        name: str
+        state: str
+        t_start: float
+        t_end: float
+        nodes: str
+        flags: list[str]
+        users: list[str]
+
+
 class Event(Row):
     """A state change: cursor, t, kind ("job" or "node"), id, display_id, name, user, old, new, reason, exit_code."""
 

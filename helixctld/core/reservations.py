@@ -218,7 +218,7 @@ def _named(state: State, r: ReservationRecord, asked: Asked) -> list[str] | None
         found = all_nodes(state, r)
         mark = "" if by_part else "ALL_NODES"
     else:
-        found = list(asked.names or ())
+        found = [name for name in asked.names or () if name in state.nodes]  # one it had may have left the cluster
         mark = "SPEC_NODES"
         if r.features:
             raise invalid("Features go with NodeCnt or Nodes=ALL: named nodes are taken as they are")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -38,10 +37,8 @@ def create(cluster: TestCluster, name: str, *words: str) -> None:
 
 
 def listed(cluster: TestCluster) -> list[dict[str, Any]]:
-    shown: list[dict[str, Any]] = json.loads(cluster.run("hctl", "show", "reservation", "--json").stdout)[
-        "reservations"
-    ]
-    return shown
+    with cluster.client() as client:
+        return list(client.reservations())
 
 
 def node_state(cluster: TestCluster, name: str) -> str:

@@ -12,6 +12,7 @@ import pytest
 from helix.cli import hctl
 from helix.cli.hctl import LATER_VERBS, VERBS, find_verb
 from helix.errors import Denied, NotFound, UsageError
+from helix.wire.methods import RESERVATION_ROW
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -268,3 +269,71 @@ def test_every_verb_is_there() -> None:
             assert find_verb(name) in VERBS
     with pytest.raises(UsageError):
         find_verb("nothing")
+
+
+def test_reservations_are_made_changed_and_deleted(ctl: Any, peer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer.answers["reservation.create"] = {"name": "course"}
+    peer.answers["reservation.update"] = peer.answers["reservation.delete"] = {"name": "course"}
+    out = ctl("create", "reservation=course", "StartTime=2027-01-15T09:00", "Duration=60", "Nodes=n[1-4]", "Users=a,b")
+    assert out == (0, "Reservation created: course\n", "")
+    asked = {
+        "ReservationName": "course",
+        "StartTime": "@1800003600.000",
+        "Duration": "60",
+        "Nodes": "n[1-4]",
+        "Users": "a,b",
+    }
+    assert peer.args("reservation.create") == {"changes": asked}
+    assert ctl("update", "ReservationName=course", "Users+=c,d", "Flags-=MAINT", "Duration+=30", "skip")[0] == 0
+    changes = {"Users": "+c,+d", "Flags": "-MAINT", "Duration": "+30", "Skip": "1"}
+    assert peer.args("reservation.update") == {"name": "course", "changes": changes}
+    for words in (("reservation=course",), ("ReservationName=course",), ("reservation", "course")):
+        assert ctl("delete", *words) == (0, "", "")
+        assert peer.args("reservation.delete") == {"name": "course"}
+
+
+def test_show_reservation_is_scontrols(ctl: Any, peer: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {
+        **dict.fromkeys(RESERVATION_ROW, ""),
+        "name": "course",
+        "state": "ACTIVE",
+        "t_start": 1.8e9,
+        "t_end": 1.8e9 + 5400,
+        "nodes": "n[1-2]",
+        "node_count": 2,
+        "core_count": 6,
+        "cpus": 6,
+        "memory_mib": 1536,
+        "parts": [["n1", 4], ["n2", 2]],
+        "gres": {"gpu": 1},
+        "licenses": "matlab:2",
+        "flags": ["DAILY", "PURGE_COMP"],
+        "purge_s": 300,
+        "users": ["-alice", "-bob"],
+        "accounts": [],
+        "groups": [],
+        "comment": "for all",
+        "jobs_running": [],
+        "jobs_waiting": [],
+    }
+    answer = {"columns": list(row), "rows": [list(row.values())]}
+    peer.answers["reservation.list"] = answer
+    assert ctl("show", "reservation")[1] == (
+        "ReservationName=course StartTime=2027-01-15T08:00:00 EndTime=2027-01-15T09:30:00 Duration=01:30:00\n"
+        "   Nodes=n[1-2] NodeCnt=2 CoreCnt=6 Features=(null) PartitionName=(null) Flags=DAILY,PURGE_COMP=00:05:00\n"
+        "   NodeName=n1 CPUs=4\n"
+        "   NodeName=n2 CPUs=2\n"
+        "   TRES=cpu=6,mem=1536M,gres/gpu=1,license/matlab=2\n"
+        "   Users=-alice,-bob Groups=(null) Accounts=(null) Licenses=matlab:2 State=ACTIVE BurstBuffer=(null)\n"
+        "   MaxStartDelay=(null)\n"
+        "   Comment=for all\n"
+    )
+    assert ctl("show", "res", "course", "-o")[1].count("\n") == 1
+    assert json.loads(ctl("--json", "show", "reservations")[1])["reservations"][0]["name"] == "course"
+    assert hinfo.main(["-T"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "RESV_NAME     STATE           START_TIME             END_TIME     DURATION  NODELIST",
+        "course       ACTIVE  2027-01-15T08:00:00  2027-01-15T09:30:00     01:30:00  n[1-2]",
+    ]
+    peer.answers["reservation.list"] = {"columns": list(row), "rows": []}
+    assert ctl("show", "reservation")[1] == "No reservations in the system\n"
