@@ -191,7 +191,7 @@ class ReservationColumns:
             free_mem=np.minimum(self._free_mem, free[1]),
             empty=self._empty & nodes.empty[self._clone_node],
         )
-        return NodeArrays._make(np.concatenate(pair) for pair in zip(nodes, mine, strict=True))
+        return NodeArrays._make(np.concatenate([getattr(t, n) for t in (nodes, mine)]) for n in NodeArrays._fields)
 
     def gres(self, total: Int32, free: Int32) -> tuple[Int32, Int32]:
         """GRES of nodes and clones, all and free, from those of the nodes."""

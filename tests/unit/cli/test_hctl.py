@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from helix.cli import hctl
+from helix.cli import hctl, hinfo
 from helix.cli.hctl import LATER_VERBS, VERBS, find_verb
 from helix.errors import Denied, NotFound, UsageError
 from helix.wire.methods import RESERVATION_ROW
