@@ -197,7 +197,7 @@ QUEUE_FIELDS: tuple[Field, ...] = (
         "R",
         "ReasonList",
         "NODELIST(REASON)",
-        "state reason nodes",
+        "state reason nodes reason_text",
         _reason_or_nodes,
         key=lambda _, reason, nodes, _text: (nodes, reason),
         help="nodes, or the reason in parentheses",

@@ -128,7 +128,8 @@ class Columns:
         jobs, places = self.queue.freeze_ahead(now, pool, amount)
         spans = self.spans.freeze(now, tables.part_room)
         for more in reservations.licence_spans(now, self.pools.number_of_licence, spans.gres.shape[1]):
-            spans = SpanArrays._make(np.concatenate(pair) for pair in zip(spans, more, strict=True))
+            both = (spans, more)
+            spans = SpanArrays._make(np.concatenate([getattr(t, n) for t in both]) for n in SpanArrays._fields)
         return Snapshot(
             t=now,
             revision=self.revision,
