@@ -22,10 +22,9 @@ def swf(tmp_path: Path, *lines: str, name: str = "trace.swf") -> Workload:
     return read_trace(path)
 
 
-def line(
-    n: int, submit: int = 0, run: int = 5, alloc: int = 1, asked: int = 1, limit: int = 9, user: int = 3, program: int = -1
-) -> str:  # fmt: skip
-    return LINE.format(n=n, submit=submit, run=run, alloc=alloc, asked=asked, limit=limit, user=user, program=program)
+def line(n: int, **fields: int) -> str:
+    values = {"submit": 0, "run": 5, "alloc": 1, "asked": 1, "limit": 9, "user": 3, "program": -1, **fields}
+    return LINE.format(n=n, **values)
 
 
 def test_swf_fields_become_jobs_by_the_rules(tmp_path: Path) -> None:
