@@ -32,6 +32,8 @@ from helix.quoting import one_line
 CHARS_MAX = 4096
 DEPTH_MAX = 48  #: parentheses, `not`, `-` and functions inside one another
 LITERALS_MAX = 256  #: items of one list
+STEPS_MAX = 256  #: values and operators
+PATTERNS_MAX = 16  #: each looks at every distinct text
 
 _UNITS = {
     "K": 1 / 1024, "M": 1, "G": 1 << 10, "T": 1 << 20, "P": 1 << 30,
@@ -166,8 +168,15 @@ def compile_expression(text: str, schema: Schema, what: str = "expression") -> E
         raise UsageError(f"{what} is longer than {CHARS_MAX} characters", code="EXPRESSION_INVALID")
     reader = _Reader(text, schema, what)
     node = reader.read()
+    program = tuple(node.program())
+    if len(program) > STEPS_MAX:
+        raise _refusal(what, text, f"it has more than {STEPS_MAX} values and operators", 1, "")
+    if sum(op.code == "match" for op in program) > PATTERNS_MAX:
+        raise _refusal(
+            what, text, f"it has more than {PATTERNS_MAX} patterns", 1, "name the texts in a list: in ('a', 'b')"
+        )
     clauses = tuple(Clause(text[part.start : part.end], tuple(part.program())) for part in _conjuncts(node))
-    return Expression(text.strip(), node.kind, tuple(node.program()), frozenset(reader.names), clauses)
+    return Expression(text.strip(), node.kind, program, frozenset(reader.names), clauses)
 
 
 def _conjuncts(node: _Node) -> Iterator[_Node]:
