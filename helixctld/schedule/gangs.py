@@ -17,7 +17,8 @@ from helixctld.core.gang import jobs_a_cpu, takes_turns
 from helixctld.core.preempt import STARTING_S, How
 from helixctld.core.state import State
 from helixctld.core.yielding import core_mask
-from helixctld.schedule.preempting import Asked, Preempting, Round
+from helixctld.schedule.preempting import Preempting
+from helixctld.schedule.who_yields import Asked, Round
 
 
 class Gangs(Preempting):

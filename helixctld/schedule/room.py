@@ -11,12 +11,14 @@ from helix.model import events as ev
 from helix.plugin.families import PreemptPlugin
 from helix.sched.preempt import PreemptRules
 from helixctld.core import gang
+from helixctld.core.preempt import to_resume
 from helixctld.core.state import State
 from helixctld.schedule.columns import Columns
 from helixctld.schedule.gangs import Gangs
 from helixctld.schedule.outlook import Outlook
-from helixctld.schedule.preempting import Preempting, Round
+from helixctld.schedule.preempting import Preempting
 from helixctld.schedule.verify import PickCpus
+from helixctld.schedule.who_yields import Round
 
 ROUNDS_MAX = 64  #: jobs made room for after one pass
 
@@ -35,6 +37,7 @@ class Room:
         self.t_again = (
             0.0  #: after `after_pass`: when somebody could make room who may not yet, epoch seconds; 0 = never
         )
+        self._resumed = 0
         self._preempting = Preempting(columns, plugin, rules, pick, outlook)
         self._gangs = Gangs(columns, plugin, rules, pick, outlook)
 
@@ -55,14 +58,14 @@ class Room:
             "preempt_tried": mine["attempts"],
             "preempt_made": mine["preemptions"],
             "preempt_claims": mine["claims"],
-            "preempt_resumed": mine["resumes"],
+            "preempt_resumed": self._resumed,
             "gang_starts": self._gangs.counters["preemptions"],
         }
 
     def before_pass(self, state: State, now: float) -> Iterator[list[ev.Event]]:
         """Start jobs whose claims have come free."""
         if state.claims:
-            yield from self._preempting.claims(state, now)
+            yield from self._preempting.starts.due(state, now)
 
     def after_pass(self, state: State, now: float) -> Iterator[list[ev.Event]]:
         """Let jobs make room for those that still wait; then let suspended ones go on that can."""
@@ -70,8 +73,9 @@ class Room:
         if state.schedulable:
             for maker in (self._preempting, self._gangs):
                 yield from self._make_room(maker, state, now)
-        if state.yielding and (back := self._preempting.resumes(state, now)):
-            yield back
+        if back := to_resume(state) if state.yielding else []:
+            self._resumed += len(back)
+            yield [ev.JobResumed(t=now, job_id=job.job_id, cause=job.suspended_for) for job in back]
 
     def _make_room(self, maker: Preempting, state: State, now: float) -> Iterator[list[ev.Event]]:
         turn = Round()
@@ -84,7 +88,7 @@ class Room:
                 return
             if found.events:
                 yield found.events
-            if found.start is not None and (events := maker.start(state, found.start, now)):
+            if found.start is not None and (events := maker.starts.start(state, found.start, now)):
                 yield events
 
     # ---- time slices ---------------------------------------------------------------------------------------------

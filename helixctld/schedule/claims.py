@@ -1,0 +1,129 @@
+"""Starts that others make room for: claims that come free, and the last check of such a start.
+
+A start made by preemption does not come from a plan, so `verify` does not see it; here are the same checks for one
+start whose cores are known: what is free, licences and limits, devices, reservations, and whose the nodes are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from helix.gres import layout_of, mask_of
+from helix.model import events as ev
+from helix.model.job import Allocation, Claim, JobRecord
+from helix.model.node import is_schedulable
+from helix.sched.gres import needs_of, pick_devices
+from helixctld.core.state import State
+from helixctld.core.yielding import core_mask
+from helixctld.schedule.columns import Columns
+from helixctld.schedule.owner_columns import someone_elses
+from helixctld.schedule.reservation_guard import Guard
+from helixctld.schedule.starts import start_events
+from helixctld.schedule.verify import AcceptedStart
+
+
+class Claims:
+    """Bound to the columns of a cycle; the state is an argument everywhere."""
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
+
+    def due(self, state: State, now: float) -> Iterator[list[ev.Event]]:
+        """Claims that have come free, or never will.  The caller applies each list before it takes the next."""
+        for job_id in sorted(state.claims):
+            job = state.jobs[job_id]
+            claim = job.claim
+            if claim is None:
+                continue
+            if why := self._broken(state, job, claim):
+                yield [ev.JobClaimed(t=now, job_id=job_id, why=why)]
+            elif came_free(state, claim.alloc):
+                yield [ev.JobClaimed(t=now, job_id=job_id, why="room was made")]
+                start = AcceptedStart(job_id, claim.partition, claim.time_limit_s, replace(claim.alloc, gres=[]))
+                if self._may_start(state, job, start, now):
+                    yield start_events(state, [start], now)
+
+    def _broken(self, state: State, job: JobRecord, claim: Claim) -> str:
+        """Why a claim can never come true; "" if it can."""
+        partition = state.partitions.get(claim.partition)
+        if partition is None or partition.state.upper() not in ("UP", "DRAIN"):
+            return f"partition {claim.partition} does not start jobs any more"
+        for name in claim.alloc.nodes:
+            node = state.nodes.get(name)
+            if node is None or not is_schedulable(node):
+                return f"node {name} is not available any more"
+        if job.held or not state.tasks_startable(job):
+            return "the job may not start any more"
+        if all(not state.jobs[v].is_active for v in claim.victims if v in state.jobs) and not came_free(
+            state, claim.alloc
+        ):
+            return "others have what was to come free"
+        return ""
+
+    def start(self, state: State, start: AcceptedStart, now: float) -> list[ev.Event]:
+        """The start of a job for which others have been suspended (their events are applied); [] if it cannot."""
+        job = state.jobs[start.job_id]
+        return start_events(state, [start], now) if self._may_start(state, job, start, now) else []
+
+    def _may_start(self, state: State, job: JobRecord, start: AcceptedStart, now: float) -> bool:
+        if job.job_id not in state.schedulable or not self.allowed(state, job, start, now):
+            return False
+        if not came_free(state, start.alloc):
+            return False
+        return not self.columns.sources.gres.give(state, job, start.alloc, {})
+
+    def allowed(self, state: State, job: JobRecord, start: AcceptedStart, now: float) -> bool:
+        """True unless a limit, a licence or another check forbids the start."""
+        self.columns.take_running(state)
+        pools = self.columns.pools
+        for pool, amount in pools.amounts_of(state, job, start.alloc):
+            if amount > pools.left(pool):
+                return False
+        if self.columns.shapes.owners.on and someone_elses(state, job, start.partition, start.alloc.nodes, {}):
+            return False
+        if state.reservations and Guard(state, (), None, now).why_not(job, "", start.time_limit_s, start.alloc):
+            return False
+        checks = self.columns.sources.checks
+        return not any(check(state, job, start.partition, start.time_limit_s, start.alloc, now) for check in checks)
+
+
+def came_free(state: State, alloc: Allocation) -> bool:
+    """True if nobody has any of this now."""
+    for name, cores, mem in zip(alloc.nodes, alloc.cores, alloc.mem_mib, strict=True):
+        node = state.nodes[name]
+        mask = core_mask(cores)
+        if state.free_cores[node.index] & mask != mask or state.free_mem_mib[node.index] < mem:
+            return False
+        if node.whole_job or (alloc.whole and node.cpus_alloc):
+            return False
+    for name, given in zip(alloc.nodes, alloc.gres, strict=False):
+        free = state.gres.free(state.nodes[name])
+        for kind, indexes in given.items():
+            mask = mask_of(indexes)
+            if free.get(kind.partition(":")[0], 0) & mask != mask:
+                return False
+    return True
+
+
+def with_devices(state: State, job: JobRecord, alloc: Allocation, victims: list[JobRecord]) -> Allocation:
+    """The allocation with the devices that are to be kept for it until all has come free."""
+    units = needs_of(job.spec).units
+    if not units:
+        return alloc
+    given: list[dict[str, str]] = []
+    for name in alloc.nodes:
+        node = state.nodes[name]
+        masks = dict(state.gres.offered(node))
+        for victim in victims:
+            other = victim.alloc
+            if other is None or name not in other.nodes or victim.yields_cpus:
+                continue
+            at = other.nodes.index(name)
+            for kind, indexes in (other.gres[at] if at < len(other.gres) else {}).items():
+                word = kind.partition(":")[0]
+                masks[word] = masks.get(word, 0) | mask_of(indexes)
+        found = pick_devices(layout_of(node.gres), masks, units)
+        given.append({} if isinstance(found, str) else found)
+    return replace(alloc, gres=given)
