@@ -22,7 +22,7 @@ from helix.sched.options import SchedOptions
 from helixctld.core.state import State
 from helixctld.io.account_config import load_accounts, priority_options, usage_policy
 from helixctld.io.planning import sched_options
-from helixctld.io.tables import node_records, partition_records
+from helixctld.io.tables import node_records, partition_records, take_shared
 from helixctld.schedule.cycle import Cycle
 from helixctld.schedule.priorities import PriorityColumns
 from helixctld.schedule.wiring import sources_of
@@ -112,6 +112,7 @@ def _assemble(
             node.base = NodeBase.UP
     state.set_nodes(nodes)
     state.set_partitions(partitions)
+    take_shared(state, config)
     options = replace(sched_options(config), starts_max=STARTS_MAX)
     if exact:
         options = exact_options(options)
@@ -121,13 +122,19 @@ def _assemble(
         load_plugin("select", config.select_type, config.plugin_dir),
         options,
         timer,
-        sources=sources_of(state) if state.accounts.is_configured else None,
+        sources=sources_of(state) if _has_more(state) else None,
     )
     priority = load_plugin("priority", config.priority_type, config.plugin_dir)
     if isinstance(priority, PriorityRecalculator):
         cycle.priorities = PriorityColumns(priority, priority_options(config))
     cpus = sum(n.cpus for n in nodes if n.base is NodeBase.UP and not n.drain and not n.fail)
     return Machine(state, cycle, priority, cpus, "", by_node=False)
+
+
+def _has_more(state: State) -> bool:
+    """True if something besides CPUs and memory is counted: limits, licences, devices, switches."""
+    devices = any(node.gres for node in state.nodes.values())
+    return state.accounts.is_configured or devices or bool(state.licences) or bool(state.topology.leaves)
 
 
 def exact_options(options: SchedOptions) -> SchedOptions:
