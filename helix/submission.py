@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         spread_job: bool
         use_min_nodes: bool
         constraint: str
+        components: Sequence[Mapping[str, Any]]  # of a heterogeneous job, after the first: what each asks for
         require: str
         rank: str
         nodelist: str | Sequence[str]
@@ -189,6 +190,7 @@ _OTHER = frozenset(
         "user",
         "group",
         "test_only",
+        "components",
         "spec",
     }
 )
@@ -209,15 +211,7 @@ def submit_args(script: str | os.PathLike[str] | None, options: Mapping[str, Any
     a file.  Directives in the script (`#HELIX`, `#SBATCH`) are comments here: options come from `options` alone.
     Raises UsageError for anything malformed, TypeError for an unknown option.
     """
-    given: dict[str, Any] = {}
-    for word, value in options.items():
-        name = _ALIASES.get(word, word)
-        if name not in _SAME and name not in _OTHER:
-            raise TypeError(f"submit() has no option '{word}'")
-        if name in given:
-            raise UsageError(f"'{word}' and '{name}' say the same thing twice", code="USAGE")
-        if value is not None or name == "env":
-            given[name] = value
+    given = _words_of(options)
     text, script_name = _script(script, given.pop("wrap", None))
     args: dict[str, Any] = {"script": text}
     env = given.pop("env", None)
@@ -228,14 +222,10 @@ def submit_args(script: str | os.PathLike[str] | None, options: Mapping[str, Any
     if given.pop("test_only", False):
         args["test_only"] = True
     extra = given.pop("spec", {})
-    spec: dict[str, Any] = {"script_name": script_name}
-    for name, value in given.items():
-        if name in _SAME:
-            spec[name] = value
-            if name == "cpus_per_task" and value == 1:
-                spec["cpus_per_task_given"] = True
-        else:
-            _translate(name, value, spec)
+    components = given.pop("components", ())
+    spec: dict[str, Any] = {"script_name": script_name, **_fields(given)}
+    if components:
+        spec["components"] = [_fields(_words_of(part)) for part in components]
     if not spec.get("name"):
         spec["name"] = os.path.basename(spec["script_name"])
     if "work_dir" in spec:
@@ -247,6 +237,33 @@ def submit_args(script: str | os.PathLike[str] | None, options: Mapping[str, Any
     spec.update(extra)
     args["spec"] = {name: value for name, value in spec.items() if value is not None and value != ""}
     return args
+
+
+def _words_of(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options under their own names; raises TypeError for an unknown one, UsageError for one given twice."""
+    given: dict[str, Any] = {}
+    for word, value in options.items():
+        name = _ALIASES.get(word, word)
+        if name not in _SAME and name not in _OTHER:
+            raise TypeError(f"submit() has no option '{word}'")
+        if name in given:
+            raise UsageError(f"'{word}' and '{name}' say the same thing twice", code="USAGE")
+        if value is not None or name == "env":
+            given[name] = value
+    return given
+
+
+def _fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as fields of a JobSpec."""
+    spec: dict[str, Any] = {}
+    for name, value in given.items():
+        if name in _SAME:
+            spec[name] = value
+            if name == "cpus_per_task" and value == 1:
+                spec["cpus_per_task_given"] = True
+        else:
+            _translate(name, value, spec)
+    return spec
 
 
 def _present_directory() -> str:

@@ -24,6 +24,7 @@ OWN_FIELDS = (
     "tasks_per_node",
     "cpus_per_task",
     "cpus_per_task_given",
+    "cpus_per_task_given",
     "mem_per_node_mib",
     "mem_per_cpu_mib",
     "mem_all",

@@ -188,3 +188,15 @@ def test_signals() -> None:
         None,
     ]
     assert parse_signal_spec("TERM") == {"signal": 15}
+
+
+def test_components_of_a_heterogeneous_job() -> None:
+    args = submit_args(
+        None, {"wrap": "true", "ntasks": 1, "components": [{"partition": "gpu", "mem": "2G"}, {"nodes": "2-4"}]}
+    )
+    assert args["spec"]["components"] == [
+        {"partitions": ["gpu"], "mem_per_node_mib": 2048},
+        {"nodes_min": 2, "nodes_max": 4},
+    ]
+    with pytest.raises(TypeError, match="no option 'nods'"):
+        submit_args(None, {"wrap": "true", "components": [{"nods": 2}]})
