@@ -16,17 +16,21 @@ class GresUse:
     """Free devices of the nodes that have any."""
 
     def __init__(self) -> None:
+        self.kinds: tuple[str, ...] = ()  #: that some node is configured with, by name
         self._free: dict[str, dict[str, int]] = {}  # node -> name -> mask
         self._kept: dict[str, dict[str, int]] = {}  # node -> name -> mask of what waiting jobs have a claim on
 
     def reset(self, nodes: Iterable[NodeRecord]) -> None:
         """As if no job ran and none had a claim."""
         self._kept = {}
-        self._free = {
-            node.name: {name: layout.full(name) for name in layout.names}
-            for node in nodes
-            if node.gres and (layout := layout_of(node.gres)).units
-        }
+        self._free = {}
+        texts: set[str] = set()
+        for node in nodes:
+            if node.gres:
+                layout = layout_of(node.gres)
+                texts.add(node.gres)
+                self._free[node.name] = {name: layout.full(name) for name in layout.names}
+        self.kinds = tuple(sorted({kind for text in texts for kind in layout_of(text).units}))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, GresUse) and self._free == other._free

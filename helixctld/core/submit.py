@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from helix.errors import Denied, LimitExceeded, NotFound, UsageError
-from helix.gres import layout_of
 from helix.hostlist import parse_hostlist
 from helix.model.job import JobSpec
 from helix.model.partition import PartitionRecord
@@ -177,8 +176,7 @@ def require_devices(state: State, spec: JobSpec) -> None:
     units = needs_of(spec).units
     if not units:
         return
-    texts = {node.gres for node in state.nodes.values() if node.gres}
-    known = sorted({kind for text in texts for kind in layout_of(text).units})
+    known = state.gres.kinds
     for kind, _ in units:
         if kind not in known:
             hint = did_you_mean(kind, known) if known else "no node has generic resources: see Gres in helix.conf(5)"

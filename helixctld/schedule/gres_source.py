@@ -23,27 +23,27 @@ class NodeGres:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._seen: list[str] | None = None
         self._kinds: tuple[str, ...] = ()
         self._capacity: dict[str, list[int]] = {}  # text of a node -> units by column
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """By name; read anew when the set of nodes was replaced, as every change of the configuration does."""
-        if self._seen is not self._state.node_names:
-            self._seen = self._state.node_names
-            texts = {node.gres for node in self._state.nodes.values() if node.gres}
-            self._kinds = tuple(sorted({kind for text in texts for kind in layout_of(text).units}))
-            self._capacity = {text: self._row(layout_of(text).units) for text in texts}
+        """Those that some node is configured with, by name."""
+        if self._kinds != self._state.gres.kinds:
+            self._kinds = self._state.gres.kinds
+            self._capacity = {}
         return self._kinds
 
     def _row(self, units: Mapping[str, int]) -> list[int]:
-        return [units.get(kind, 0) for kind in self._kinds]
+        return [units.get(kind, 0) for kind in self.kinds]
 
     def capacity(self, node: NodeRecord) -> Sequence[int]:
         """Units of each kind the node has."""
         kinds = self.kinds
-        return self._capacity.get(node.gres) or [0] * len(kinds)
+        row = self._capacity.get(node.gres)
+        if row is None:
+            row = self._capacity[node.gres] = self._row(layout_of(node.gres).units) if node.gres else [0] * len(kinds)
+        return row
 
     def free(self, state: State, node: NodeRecord) -> Sequence[int]:
         """Units of each kind that no job has, and that are kept for none."""
