@@ -105,11 +105,21 @@ def parse_when(text: str, now: float) -> float:
     raise _bad_when(shown, "there is no such day")
 
 
-def add_days(t: float, days: int) -> float:
-    """The same time of day so many days later, in local time: 23 or 25 hours where the clocks change between."""
+def add_days(t: float, days: int, clock_s: int = -1) -> float:
+    """The same time of day so many days later, in local time: 23 or 25 hours where the clocks change between.
+
+    `clock_s`: the time of day in place of that of `t`, seconds from midnight by the clock on the wall.
+    """
     there = time.localtime(t)
-    moment = (there.tm_year, there.tm_mon, there.tm_mday + days, there.tm_hour, there.tm_min, there.tm_sec, 0, 0, -1)
-    return time.mktime(moment) + t % 1.0
+    clock_s = clock_of(t) if clock_s < 0 else clock_s
+    day = (there.tm_year, there.tm_mon, there.tm_mday + days)
+    return time.mktime((*day, clock_s // 3600, clock_s // 60 % 60, clock_s % 60, 0, 0, -1)) + t % 1.0
+
+
+def clock_of(t: float) -> int:
+    """The time of day, seconds from midnight by the clock on the wall."""
+    there = time.localtime(t)
+    return there.tm_hour * 3600 + there.tm_min * 60 + there.tm_sec
 
 
 def next_period(t: float, period: str) -> float:

@@ -72,6 +72,7 @@ class ReservationRecord(Struct, omit_defaults=True, kw_only=True):
     # how
     flags: list[str] = field(default_factory=list)  # in the order of RESERVATION_FLAGS
     purge_s: int = PURGE_DEFAULT_S  # with PURGE_COMP
+    clock_s: int = -1  # time of day of the starts of a repeated one, seconds by the clock; -1 = that of t_start
     float_s: float = 0.0  # with TIME_FLOAT: its start is so far ahead of the present
     comment: str = ""
     t_created: float = 0.0

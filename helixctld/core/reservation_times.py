@@ -36,18 +36,18 @@ def window(r: ReservationRecord, now: float) -> Window:
     return r.t_start, r.t_end
 
 
-def first_start(repeats: str, t: float) -> float:
-    """The first start at or after `t` on a day that the repetition allows, at the time of day of `t`."""
+def first_start(repeats: str, t: float, clock_s: int = -1) -> float:
+    """The first start at or after `t` on a day that the repetition allows, at the time of day `clock_s`, or of `t`."""
     while not _right_day(repeats, t):
-        t = add_days(t, 1)
+        t = add_days(t, 1, clock_s)
     return t
 
 
-def next_start(repeats: str, t: float) -> float:
-    """The start after the one at `t`."""
-    if repeats == "HOURLY":
+def next_start(r: ReservationRecord, t: float) -> float:
+    """The start after the one at `t`.  One that the change of the clocks moves is back at its time the day after."""
+    if r.repeats == "HOURLY":
         return t + HOUR_S
-    return first_start(repeats, add_days(t, _STEP_DAYS[repeats]))
+    return first_start(r.repeats, add_days(t, _STEP_DAYS[r.repeats], r.clock_s), r.clock_s)
 
 
 def _right_day(repeats: str, t: float) -> bool:
@@ -71,9 +71,9 @@ def occurrence_after(r: ReservationRecord, t: float) -> Window | None:
         step = _STEP_DAYS[repeats]
         whole = int((t - r.t_end) // (step * DAY_S)) - 1
         if whole > 0:
-            start = first_start(repeats, add_days(r.t_start, whole * step))
+            start = first_start(repeats, add_days(r.t_start, whole * step, r.clock_s), r.clock_s)
     while start + length <= t:
-        start = next_start(repeats, start)
+        start = next_start(r, start)
     return start, start + length
 
 

@@ -15,7 +15,7 @@ from helix.errors import Conflict, Denied, LimitExceeded, NotFound
 from helix.model import events as ev
 from helix.model.reservation import RESERVATION_FLAGS, ReservationRecord
 from helix.sched.licences import licences_of
-from helix.timefmt import format_timestamp
+from helix.timefmt import clock_of, format_timestamp
 from helixctld.core.caller import Caller
 from helixctld.core.nearest import did_you_mean
 from helixctld.core.reservation_access import may_use, require
@@ -54,7 +54,7 @@ def create(
         raise invalid(f"StartTime {format_timestamp(r.t_start)} has passed")
     _set_window(r, asked, YEAR_S, now)
     if r.repeats:
-        length = r.t_end - r.t_start
+        r.clock_s, length = clock_of(r.t_start), r.t_end - r.t_start
         r.t_start = first_start(r.repeats, r.t_start)
         r.t_end = r.t_start + length
     if r.groups:
@@ -81,7 +81,7 @@ def update(
         if r.active and (running := running_jobs(state, name)):
             raise _in_use(name, running)
         length = r.t_end - r.t_start
-        r.t_start = next_start(r.repeats, r.t_start)
+        r.t_start = next_start(r, r.t_start)
         r.t_end, r.active = r.t_start + length, False
     timed = asked.start is not None or asked.end is not None or asked.duration_s is not None
     if asked.start is not None:
@@ -93,6 +93,8 @@ def update(
         if asked.start < now - PAST_S and not r.active:
             raise invalid(f"StartTime {format_timestamp(asked.start)} has passed")
         r.t_start = asked.start
+    if r.repeats and (asked.start is not None or r.clock_s < 0):
+        r.clock_s = clock_of(r.t_start)
     if timed or r.flags != old.flags:
         _set_window(r, asked, old.t_end - old.t_start, now)
     _choose_again(state, old, r, asked, timed, now)

@@ -20,6 +20,7 @@ from helix.model.job import JobSpec
 from helix.model.partition import PartitionRecord
 from helix.model.reservation import REPEATS, ReservationRecord
 from helix.sched.options import SchedOptions
+from helix.timefmt import clock_of
 from helix.wire.methods import Role
 from helix_plugins.sched.backfill import Backfill
 from helix_plugins.sched.fifo import Fifo
@@ -55,14 +56,14 @@ def zone(name: str) -> Iterator[None]:
 def record(repeats: str, start: float, length: float) -> ReservationRecord:
     flags = [repeats] if repeats else []
     start = first_start(repeats, start) if repeats else start
-    return ReservationRecord(name="r", t_start=start, t_end=start + length, flags=flags)
+    return ReservationRecord(name="r", t_start=start, t_end=start + length, flags=flags, clock_s=clock_of(start))
 
 
 def listed(r: ReservationRecord, until: float) -> list[tuple[float, float]]:
     """All occurrences, one by one."""
     found = [(r.t_start, r.t_end)]
     while r.repeats and found[-1][0] < until:
-        start = next_start(r.repeats, found[-1][0])
+        start = next_start(r, found[-1][0])
         found.append((start, start + r.t_end - r.t_start))
     return found
 
@@ -92,7 +93,7 @@ def test_the_next_occurrence_is_the_first_that_ends_later(tz, r, after):
 def test_days_keep_their_time_of_day(tz, repeats, start):
     with zone(tz):
         r = record(repeats, start, 60.0)
-        after = next_start(repeats, r.t_start)
+        after = next_start(r, r.t_start)
         a, b = time.localtime(r.t_start), time.localtime(after)
         # an hour that the change of the clocks leaves out is the hour after it
         assert (b.tm_hour, b.tm_min) == (a.tm_hour, a.tm_min) or b.tm_isdst != a.tm_isdst
