@@ -133,6 +133,15 @@ class Accounts:
         self.priority_max = max((a.priority or 0 for a in listed), default=0)
         self._chains: dict[str, tuple[Association, ...]] = {}
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Accounts):
+            return NotImplemented
+        return (self.associations, self.default_account, self.qos) == (
+            other.associations, other.default_account, other.qos,
+        )  # fmt: skip
+
+    __hash__ = None  # type: ignore[assignment]
+
     def find(self, account: str, user: str, partition: str = "") -> str:
         """The key of the association that a job of `user` in `account` belongs to; "" if there is none."""
         for key in (association_key(account, user, partition) if partition else "", association_key(account, user)):

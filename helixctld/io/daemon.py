@@ -339,11 +339,12 @@ class Controller:
 
     def _set_accounts(self, accounts: Accounts) -> None:
         """Take a new AssocFile: whether waiting jobs may start is another question now."""
-        now, state = time.time(), self.state
-        state.set_accounts(accounts, usage_policy(self.config))
-        for job in list(state.jobs.values()):
-            if job.is_waiting:
-                state.look_again(job, now)
+        now, state, policy = time.time(), self.state, usage_policy(self.config)
+        if accounts != state.accounts or policy != state.usage_policy:
+            state.set_accounts(accounts, policy)
+            for job in list(state.jobs.values()):
+                if job.is_waiting:
+                    state.look_again(job, now)
         if state.usage_policy.reset_period == "NOW" and state.usage.book:
             self.committer.commit([decay_event(state, now, reset=True)])
 

@@ -201,7 +201,7 @@ class NodeHandlers:
         changes = diff_config(self.ctl.config, new)
         warnings = self.ctl.apply_config(new, accounts)
         shown = [({"key": c.key, "old": c.old, "new": c.new}, c.reloadable) for c in changes]
-        if accounts.associations != before.associations or accounts.qos != before.qos:
+        if accounts != before:
             shown.append(({"key": "AssocFile", "old": describe(before), "new": f"{describe(accounts)}, changed"}, True))
         result = {
             "applied": [change for change, live in shown if live],

@@ -42,9 +42,10 @@ class PriorityColumns:
         self._forget()
 
     def set_options(self, options: PriorityOptions) -> None:
-        """Take a changed configuration: everything is read anew."""
-        self.options = options
-        self._seen = ()
+        """Take a changed configuration: everything is read anew if it says another thing."""
+        if options != self.options:
+            self.options = options
+            self._seen = ()
 
     def due_in(self, state: State, now: float) -> float:
         """Seconds until all priorities are to be made anew; 0 or less: now."""

@@ -147,4 +147,4 @@ def test_priorities_that_are_set_and_jobs_that_are_put_first(shared: TestCluster
         finish(shared, job)
     with shared.client() as client:
         start = {job: client.job(job)["t_start"] for job in (one, two, three)}
-    assert start[three] < start[two] < start[one]
+    assert start[three] < start[one] < start[two]  # what the third gained, the second gave
