@@ -14,16 +14,19 @@ from helix.sched.snapshot import Snapshot
 from helix_native.ahead_arrays import NEVER
 from helix_native.arrays import Flags, Int64
 
-PATIENCE_S = 4 * 3600  #: a job that waited this much longer than its own limit is taken in queue order
+PATIENCE_S = 5 * 86400  #: who has waited for longer overtakes first, in queue order
 
 
 def candidate_order(snapshot: Snapshot, options: SchedOptions) -> Int64:
-    """By slot; lower overtakes first."""
+    """By slot; lower overtakes first.
+
+    Shortest limits first.  On three public traces orders by what jobs usually run, by slowdown so far and by mixtures
+    were no better for the mean bounded slowdown; a patience of hours made it worse by a tenth.
+    """
     limit = snapshot.jobs.order
     if options.bf_mode != "default":
         return limit
-    waited = snapshot.jobs.waited_s
-    return np.where(waited > PATIENCE_S + limit, np.int64(0), limit)
+    return np.where(snapshot.jobs.waited_s > PATIENCE_S, np.int64(0), limit)
 
 
 def considered(snapshot: Snapshot, options: SchedOptions) -> tuple[Snapshot, dict[str, int]]:

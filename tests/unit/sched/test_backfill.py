@@ -138,12 +138,12 @@ def test_the_shortest_overtake_first_but_not_for_ever() -> None:
     short = w.submit(cpus_per_task=4, time_limit_s=HOUR)
     assert w.run() == [short]
     guarded = world("default", nodes=[node("n1", 4), node("n2", 4)])
-    guarded.submit(cpus_per_task=4, time_limit_s=40 * HOUR)
-    hog = guarded.submit(cpus_per_task=4, time_limit_s=40 * HOUR)
+    guarded.submit(cpus_per_task=4, time_limit_s=300 * HOUR)
+    hog = guarded.submit(cpus_per_task=4, time_limit_s=300 * HOUR)
     guarded.run()
     guarded.submit(nodes_min=2, nodes_max=2, cpus_per_task=4, time_limit_s=HOUR)
     long = guarded.submit(cpus_per_task=4, time_limit_s=2 * HOUR)
-    guarded.now += 24 * HOUR
+    guarded.now += 5.5 * 24 * HOUR
     guarded.submit(cpus_per_task=4, time_limit_s=HOUR)
     guarded.end(hog)
     assert guarded.run() == [long]
