@@ -20,8 +20,8 @@ PATIENCE_S = 5 * 86400  #: who has waited for longer overtakes first, in queue o
 def candidate_order(snapshot: Snapshot, options: SchedOptions) -> Int64:
     """By slot; lower overtakes first.
 
-    Shortest limits first.  On three public traces orders by what jobs usually run, by slowdown so far and by mixtures
-    were no better for the mean bounded slowdown; a patience of hours made it worse by a tenth.
+    Shortest limits first.  On a public trace (KTH-SP2) orders by what jobs usually run, by slowdown so far and by
+    mixtures of these were no better for the mean bounded slowdown; a patience of hours made it worse by a tenth.
     """
     limit = snapshot.jobs.order
     if options.bf_mode != "default":
