@@ -6,7 +6,7 @@ from itertools import combinations, permutations
 from typing import Any
 
 from helpers.sched_world import World, node
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helix.sched.features import meets, parse_constraint
@@ -47,8 +47,6 @@ def test_a_job_starts_where_it_can_and_only_there(
     tasks: bool,
     planner: type[Backfill] | type[Fifo],
 ) -> None:
-    # fifo: an alternative that waits holds back its partition, and with it the alternatives after it
-    assume(planner is Backfill or len(parse_constraint(constraint).alternatives) == 1)
     records = [node(f"n{i + 1}", 1, features=sorted(features)) for i, (features, _) in enumerate(cluster)]
     world = World(records, planner=planner())
     for i, (_, busy) in enumerate(cluster):

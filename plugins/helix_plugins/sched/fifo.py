@@ -3,10 +3,13 @@
 Slurm calls it sched/builtin.  What "fits" and "waits" mean is the kernel's (`helix_native.reference`).  A queue in
 which more counts than nodes, CPUs and memory is left to the kernel that looks ahead, told to let nobody overtake.
 
-Of a job with alternatives (`[a|b]`) the first that waits holds back its partition, and so the alternatives after it.
+Of a job with alternatives (`[a|b]`) the first that waits would hold back the alternatives after it.  So, when a job
+holds back its partition, its other alternatives are put first, one after the other, and the pass is done again.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,7 +18,9 @@ from helix.sched.plan import Plan, plan_of, plan_of_ahead
 from helix.sched.snapshot import Snapshot, no_kept
 from helix_native import kernels
 from helix_native.ahead_arrays import NEVER, AheadParams
-from helix_native.arrays import ShapeArrays, TableArrays, pack_bits
+from helix_native.arrays import Int32, ShapeArrays, TableArrays, pack_bits
+
+TRIES_MAX = 16  #: passes that are done again in one pass
 
 
 class Fifo:
@@ -23,37 +28,79 @@ class Fifo:
 
     def plan(self, snapshot: Snapshot, options: SchedOptions, now: float, rng: np.random.Generator) -> Plan:
         """One pass over the whole queue, at most `options.starts_max` starts."""
-        if is_plain(snapshot):
-            few = kernels().plan_fifo(
-                snapshot.nodes, snapshot.shapes, snapshot.tables, snapshot.queue, max(1, options.starts_max)
-            )
-            return plan_of(snapshot, few)
-        shapes, tables = apart(snapshot) if snapshot.clones else (snapshot.shapes, snapshot.tables)
-        result = kernels().plan_ahead(
-            snapshot.nodes,
-            shapes,
-            tables,
-            snapshot.queue,
-            snapshot.rows,
-            snapshot.needs,
-            snapshot.extra,
-            snapshot.jobs,
-            snapshot.pools,
-            snapshot.spans,
-            no_kept(len(snapshot.job_id)),
-            AheadParams(
-                protect=0,
-                backfill=False,
-                shortest_first=False,
-                predict=snapshot.full,
-                compress=False,
-                resolution_s=options.bf_resolution_s,
-                window_s=options.bf_window_s,
-                starts_max=max(1, options.starts_max),
-                candidates_max=options.bf_candidates,
-            ),
+        plan, blockers = _pass(snapshot, options)
+        tries = TRIES_MAX
+        at = 0
+        while at < len(blockers):
+            entry = int(blockers[at])
+            job_id = snapshot.job_id[snapshot.queue.job[entry]]
+            at += 1
+            for other in alternatives(snapshot, entry)[:tries]:
+                tries -= 1
+                turned = swapped(snapshot, entry, other)
+                again, left = _pass(turned, options)
+                if (again.start_job == job_id).sum() > (plan.start_job == job_id).sum():
+                    plan, blockers, snapshot, at = again, left, turned, 0
+                    break
+        return plan
+
+
+def _pass(snapshot: Snapshot, options: SchedOptions) -> tuple[Plan, Int32]:
+    """The plan, and the entries that hold back their partitions."""
+    if is_plain(snapshot):
+        few = kernels().plan_fifo(
+            snapshot.nodes, snapshot.shapes, snapshot.tables, snapshot.queue, max(1, options.starts_max)
         )
-        return plan_of_ahead(snapshot, result, full=snapshot.full)
+        return plan_of(snapshot, few), few.block_entry
+    return _pass_ahead(snapshot, options)
+
+
+def _pass_ahead(snapshot: Snapshot, options: SchedOptions) -> tuple[Plan, Int32]:
+    shapes, tables = apart(snapshot) if snapshot.clones else (snapshot.shapes, snapshot.tables)
+    result = kernels().plan_ahead(
+        snapshot.nodes,
+        shapes,
+        tables,
+        snapshot.queue,
+        snapshot.rows,
+        snapshot.needs,
+        snapshot.extra,
+        snapshot.jobs,
+        snapshot.pools,
+        snapshot.spans,
+        no_kept(len(snapshot.job_id)),
+        AheadParams(
+            protect=0,
+            backfill=False,
+            shortest_first=False,
+            predict=snapshot.full,
+            compress=False,
+            resolution_s=options.bf_resolution_s,
+            window_s=options.bf_window_s,
+            starts_max=max(1, options.starts_max),
+            candidates_max=options.bf_candidates,
+        ),
+    )
+    return plan_of_ahead(snapshot, result, full=snapshot.full), result.block_entry
+
+
+def alternatives(snapshot: Snapshot, entry: int) -> list[int]:
+    """The entries of the same job, in the same partition, after this one."""
+    queue, part = snapshot.queue, snapshot.shapes.part[snapshot.queue.shape]
+    same = (queue.job[entry + 1 :] == queue.job[entry]) & (part[entry + 1 :] == part[entry])
+    return [entry + 1 + int(place) for place in np.flatnonzero(same)]
+
+
+def swapped(snapshot: Snapshot, one: int, other: int) -> Snapshot:
+    """The snapshot with two entries of a job in each other's place."""
+    order = np.arange(len(snapshot.queue.shape))
+    order[[one, other]] = other, one
+    queue = snapshot.queue
+    return replace(
+        snapshot,
+        queue=queue._replace(shape=queue.shape[order], job=queue.job[order], limit_s=queue.limit_s[order]),
+        entry_name=snapshot.entry_name[order],
+    )
 
 
 def apart(snapshot: Snapshot) -> tuple[ShapeArrays, TableArrays]:
