@@ -36,6 +36,16 @@ _WEIGHT: dict[str, Any] = {
 
 PRIORITY_KEYS: tuple[Key, ...] = (
     Key(
+        name="PriorityType",
+        attr="priority_type",
+        kind=Kind.PLUGIN,
+        default="priority/basic",
+        section="priority",
+        reloadable=False,
+        doc="Plugin that orders the queue. priority/basic is first come, first served, shifted by nice values; "
+        "priority/multifactor adds up the factors whose weights are set below.",
+    ),
+    Key(
         name="AssocFile",
         attr="assoc_file",
         kind=Kind.PATH,

@@ -505,16 +505,6 @@ SETTINGS: tuple[Key, ...] = (
         "partition; sched/builtin is its name in Slurm.",
     ),
     Key(
-        name="PriorityType",
-        attr="priority_type",
-        kind=Kind.PLUGIN,
-        default="priority/basic",
-        section="sched",
-        reloadable=False,
-        doc="Plugin that orders the queue. priority/basic is first come, first served, shifted by nice values; "
-        "priority/multifactor adds up the factors whose weights are set below.",
-    ),
-    Key(
         name="SelectType",
         attr="select_type",
         kind=Kind.PLUGIN,

@@ -171,6 +171,7 @@ def _job_ended(state: State, e: ev.JobEnded) -> None:
         if e.t_start:
             job.t_start = e.t_start
         charge_until(state.usage, job, e.t)
+        state.usage_charges += 1
     job.exit = e.exit
     job.derived_exit = e.exit
     job.usage = e.usage

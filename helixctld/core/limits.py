@@ -21,7 +21,7 @@ from helix.model.job_state import Reason
 from helix.sched.licences import licences_of
 from helix.timefmt import format_time_limit
 from helixctld.core.asked import asked_tres, limit_of
-from helixctld.core.usage import MILLI, billing_of, qos_key, tres_of
+from helixctld.core.usage import MILLI, Spent, add_spent, billing_of, qos_key, tres_of
 
 if TYPE_CHECKING:
     from helixctld.core.state import State
@@ -59,6 +59,8 @@ class LimitBook:
         self.total: dict[Key, int] = {}
         self.reason: dict[Key, Reason] = {}
         self.counts_minutes = False
+        self.sums: dict[str, Spent] = {}  # see `_sums`
+        self.sums_mark = -1
         self._groups: dict[tuple[str, str], tuple[Key, ...]] = {}
         self._per_job: dict[tuple[str, str], PerJob] = {}
 
@@ -208,15 +210,24 @@ def total_of(state: State, key: Key) -> int:
     _, owner, name, kind, tres = key
     if kind not in ("mins", "wall"):
         return most
-    used_ms = 0
-    if owner == "qos":
-        entries = [state.usage.book.get(qos_key(name))]
-    else:
-        entries = [spent for at, spent in state.usage.book.items() if _is_below(state.accounts, at, name)]
-    for spent in entries:
-        if spent is not None:
-            used_ms += spent.wall_ms if kind == "wall" else spent.tres.get(tres, 0)
-    return most - used_ms // 1000
+    spent = _sums(state).get(qos_key(name) if owner == "qos" else name)
+    if spent is None:
+        return most
+    return most - (spent.wall_ms if kind == "wall" else spent.tres.get(tres, 0)) // 1000
+
+
+def _sums(state: State) -> dict[str, Spent]:
+    """What each association with all below it, and each QOS, has used; made anew when the book has changed."""
+    book = state.limit_book
+    if book.sums_mark != state.usage_charges:
+        book.sums_mark, book.sums = state.usage_charges, {}
+        for key, spent in state.usage.book.items():
+            if key.startswith("qos="):
+                book.sums[key] = spent
+                continue
+            for a in state.accounts.chain(key) or state.accounts.chain(key.partition(":")[0]):
+                add_spent(book.sums.setdefault(a.key, Spent()), spent)
+    return book.sums
 
 
 def _is_below(accounts: Accounts, key: str, top: str) -> bool:

@@ -123,6 +123,7 @@ class State(Yielding):
         self.limit_book = LimitBook(self.accounts)
         self.open_jobs = OpenJobs()  # derived; kept while there are accounts
         self.usage_version = 0  # rises with each decay
+        self.usage_charges = 0  # rises with each change of the book
         # derived
         self.schedulable: set[int] = set()
         self.active: set[int] = set()

@@ -181,6 +181,7 @@ def decay(state: State, e: ev.UsageDecayed) -> None:
     if state.limit_book.counts_minutes:  # what running jobs may still use is less now
         state.dirty_active.update(state.active)
     state.usage_version += 1
+    state.usage_charges += 1
 
 
 # ---- what is due ---------------------------------------------------------------------------------------------------
@@ -245,11 +246,11 @@ def fair_shares(accounts: Accounts, usage: Usage, policy: UsagePolicy) -> FairSh
             continue
         at = row.get(key, row.get(key.partition(":")[0], -1))  # an association that is gone: its account keeps it
         if at >= 0:
-            _add(spent[at], own)
+            add_spent(spent[at], own)
     parent = [-1] * len(keys)
     for at in range(len(keys) - 1, 0, -1):
         parent[at] = row[accounts.associations[keys[at]].parent]
-        _add(spent[parent[at]], spent[at])
+        add_spent(spent[parent[at]], spent[at])
     found = [accounts.associations[key] for key in keys]
     tree = Tree(parent, [a.shares for a in found], [s.raw for s in spent], [bool(a.user) for a in found])
     flags = policy.flags
@@ -276,7 +277,8 @@ def _tree_order(accounts: Accounts) -> tuple[list[str], dict[str, int]]:
     return keys, {key: at for at, key in enumerate(keys)}
 
 
-def _add(to: Spent, other: Spent) -> None:
+def add_spent(to: Spent, other: Spent) -> None:
+    """Add to a sum."""
     to.raw += other.raw
     to.wall_ms += other.wall_ms
     for name, count in other.tres.items():
