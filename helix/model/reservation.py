@@ -33,7 +33,7 @@ RESERVATION_FLAGS: dict[str, str] = {
     "REPLACE_DOWN": "nodes that go down or are drained are replaced (the default)",
     "NO_HOLD_JOBS_AFTER": "jobs that still wait when it is over lose their wish for it and are not held",
     "TIME_FLOAT": "its start moves along with the present (StartTime=now+TIME)",
-    "USER_DELETE": "whoever may use it may delete it",
+    "USER_DELETE": "the users and groups it names may delete it",
 }
 PURGE_DEFAULT_S = 300  #: PURGE_COMP without a time
 

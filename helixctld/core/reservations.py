@@ -102,13 +102,15 @@ def update(
     return ev.ReservationUpdated(t=now, reservation=r, cause="changed", by_uid=caller.uid)
 
 
-def delete(state: State, name: str, caller: Caller, now: float) -> ev.ReservationDeleted:
-    """The event of `hctl delete reservation=NAME`.  Refused while jobs run in it."""
+def delete(state: State, name: str, caller: Caller, now: float, *, users_may: bool = False) -> ev.ReservationDeleted:
+    """The event of `hctl delete reservation=NAME`.  Refused while jobs run in it.  `users_may`: whoever may use it."""
     r = require(state, name)
-    if not caller.is_operator and not (r.has("USER_DELETE") and may_use(r, caller.user, caller.uid, None)):
+    users_may |= r.has("USER_DELETE")
+    named = bool(r.users or r.groups)  # of a caller no account is known
+    if not caller.is_operator and not (users_may and named and may_use(r, caller.user, caller.uid, None)):
         raise Denied(
             f"deleting reservation '{name}' needs an operator", code="RESERVATION_DENIED",
-            hint="a reservation with the flag USER_DELETE may be deleted by its users",
+            hint="one with the flag USER_DELETE may be deleted by the users and groups it names",
         )  # fmt: skip
     if running := running_jobs(state, name):
         raise _in_use(name, running)

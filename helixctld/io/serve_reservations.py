@@ -56,7 +56,9 @@ class ReservationHandlers:
 
     def delete(self, call: Call, args: m.NameArgs) -> None:
         """Delete one that no job runs in."""
-        self._commit(call, reservations.delete(self.ctl.state, args.name, call.caller, call.t), args.name)
+        users_may = "user_resv_delete" in self.ctl.config.helixctld_parameters
+        event = reservations.delete(self.ctl.state, args.name, call.caller, call.t, users_may=users_may)
+        self._commit(call, event, args.name)
 
     def _require_people(self, users: list[str]) -> None:
         for name in users:

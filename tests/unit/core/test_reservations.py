@@ -303,6 +303,12 @@ def test_who_may_delete(c):
     make(c, Nodes="n2", ReservationName="own", Flags="USER_DELETE")
     with pytest.raises(Denied):
         reservations.delete(c.state, "own", BOB, c.now)
+    make(c, Nodes="n3", ReservationName="account", Users="", Accounts="a", Flags="USER_DELETE")
+    with pytest.raises(Denied):
+        reservations.delete(c.state, "account", ALICE, c.now)
+    c.do(reservations.delete(c.state, "account", ROOT, c.now))
+    with pytest.raises(Denied):
+        reservations.delete(c.state, "r", BOB, c.now, users_may=True)
     c.do(reservations.delete(c.state, "own", ALICE, c.now), reservations.delete(c.state, "r", ROOT, c.now))
     assert not c.state.reservations
     with pytest.raises(HelixError) as error:
