@@ -176,6 +176,8 @@ class Config(Struct, omit_defaults=True, kw_only=True):
     enforce_part_limits: str = "NO"  # NO ANY ALL
     def_mem_per_cpu_mib: int = 0
     def_mem_per_node_mib: int = 0
+    def_cpu_per_gpu: int = 0
+    def_mem_per_gpu_mib: int = 0
     max_mem_per_cpu_mib: int = 0
     max_mem_per_node_mib: int = 0
     return_to_service: int = 0

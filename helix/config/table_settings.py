@@ -461,6 +461,26 @@ SETTINGS: tuple[Key, ...] = (
         "Excludes DefMemPerCPU.",
     ),
     Key(
+        name="DefCPUPerGPU",
+        attr="def_cpu_per_gpu",
+        kind=Kind.INT,
+        default="0",
+        section="jobs",
+        minimum=0,
+        maximum=65535,
+        doc="Least CPUs for each GPU of a node, for jobs that do not say --cpus-per-gpu.",
+    ),
+    Key(
+        name="DefMemPerGPU",
+        attr="def_mem_per_gpu_mib",
+        kind=Kind.MEM,
+        default="0",
+        unit="MiB",
+        section="jobs",
+        doc="Memory for each GPU of a node, for jobs with GPUs that ask for no memory. 0 leaves it to DefMemPerCPU or "
+        "DefMemPerNode.",
+    ),
+    Key(
         name="MaxMemPerCPU",
         attr="max_mem_per_cpu_mib",
         kind=Kind.MEM,

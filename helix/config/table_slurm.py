@@ -16,7 +16,6 @@ _BURST = "Burst buffers are not supported."
 _CRAY = "It concerned Cray or BlueGene systems."
 _FED = "Federations are not supported."
 _GONE = "Slurm itself has removed it."
-_GPU = "Defaults for each GPU are not part of this version; jobs say --cpus-per-gpu and --mem-per-gpu."
 _HOOK = "Hooks are not part of this version."
 _JOBCOMP = "Job completion plugins are not part of this version."
 _MPI = "Steps with MPI are not part of this version."
@@ -62,14 +61,7 @@ _LATER: dict[str, str] = {
     ),
     **dict.fromkeys(("BackupAddr", "BackupController"), _BACKUP),
     **dict.fromkeys(("BurstBufferParameters", "BurstBufferType"), _BURST),
-    **dict.fromkeys(
-        (
-            "DefCPUPerGPU",
-            "DefMemPerGPU",
-            "GpuFreqDef",
-        ),
-        _GPU,
-    ),
+    "GpuFreqDef": "The frequency of GPUs is not set in this version.",
     **dict.fromkeys(
         (
             "EpilogSlurmctld",

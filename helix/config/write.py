@@ -27,8 +27,8 @@ def format_conf(
 
     `settings`: values by field of `Config` (`kill_wait_s`); those equal to the default are left out.  `nodes` and
     `partitions`: one mapping a line, values by field of `NodeConf` and `PartitionConf`, with `name` (for nodes a host
-    list) and, for partitions, `nodes` as text.  `switches`: likewise, with `is_block` for blocks.  Raises ValueError for
-    a field there is no key for, and for a value that cannot stand in a file.
+    list) and, for partitions, `nodes` as text.  `switches`: likewise, with `is_block` for blocks.  Raises ValueError
+    for a field there is no key for, and for a value that cannot stand in a file.
     """
     lines = format_settings(settings)
     lines.extend(_format_line("NodeName", NODE_KEYS, node) for node in nodes)

@@ -42,6 +42,8 @@ class SchedOptions:
     bf_max_job_part: int = 0  # of one partition
     bf_max_job_user_part: int = 0  # of one user in one partition
     bf_candidates: int = 8  # nodes compared for a later start
+    def_cpu_per_gpu: int = 0
+    def_mem_per_gpu_mib: int = 0
     max_switch_wait_s: int = 300  # max_switch_wait: --switches is given up after so long at the latest
     has_topology: bool = False  # TopologyPlugin is tree or block
     keep_near: bool = False  # and jobs of several nodes span as few switches as possible, asked or not

@@ -131,7 +131,7 @@ def normalise(spec: JobSpec, partition: PartitionRecord, options: SchedOptions) 
     Raises UsageError: NODE_COUNT_INVALID for counts that contradict each other, and what the host list and the
     constraint raise.
     """
-    spec, units = _with_gres(spec)
+    spec, units = _with_gres(spec, options)
     must = host_names(spec.nodelist)
     exclude = host_names(spec.exclude)
     if both := set(must) & set(exclude):
@@ -162,7 +162,7 @@ def normalise(spec: JobSpec, partition: PartitionRecord, options: SchedOptions) 
 
     cpt = min(max(1, spec.cpus_per_task), COUNT_MAX)
     mem_cpu, mem_node, mem_all = _memory(spec, partition, options)
-    cpus_min = min(max(spec.cpus_min, spec.cpus_per_gpu * dict(units).get("gpu", 0)), COUNT_MAX)
+    cpus_min = min(spec.cpus_min, COUNT_MAX)
     max_cpu = partition.max_mem_per_cpu_mib or options.max_mem_per_cpu_mib
     max_node = partition.max_mem_per_node_mib or options.max_mem_per_node_mib
     if max_cpu and mem_cpu > max_cpu:  # slurm.conf(5), MaxMemPerCPU: more CPUs instead of more memory for each
@@ -217,8 +217,8 @@ def normalise(spec: JobSpec, partition: PartitionRecord, options: SchedOptions) 
     return replace(request, constraint=AnyOf(terms) if terms else EVERY, alternatives=chains)
 
 
-def _with_gres(spec: JobSpec) -> tuple[JobSpec, Units]:
-    """The spec with what its GRES options say about nodes, tasks and memory; and the units on each node."""
+def _with_gres(spec: JobSpec, options: SchedOptions) -> tuple[JobSpec, Units]:
+    """The spec with what its GRES options say about nodes, tasks, CPUs and memory; and the units on each node."""
     needs = needs_of(spec)
     changes: dict[str, int] = {}
     if needs.nodes:
@@ -226,8 +226,11 @@ def _with_gres(spec: JobSpec) -> tuple[JobSpec, Units]:
     if needs.tasks_per_node:
         changes |= {"tasks_per_node": needs.tasks_per_node, "tasks": 0}
     gpus = dict(needs.units).get("gpu", 0)
-    if spec.mem_per_gpu_mib and gpus:
-        changes |= {"mem_per_node_mib": min(spec.mem_per_gpu_mib * gpus, MEM_MAX_MIB), "mem_per_cpu_mib": 0}
+    if gpus and (each := spec.cpus_per_gpu or options.def_cpu_per_gpu):
+        changes["cpus_min"] = min(max(spec.cpus_min, each * gpus), COUNT_MAX)
+    asked = spec.mem_per_node_mib or spec.mem_per_cpu_mib or spec.mem_all
+    if gpus and (each := spec.mem_per_gpu_mib or (0 if asked else options.def_mem_per_gpu_mib)):
+        changes |= {"mem_per_node_mib": min(each * gpus, MEM_MAX_MIB), "mem_per_cpu_mib": 0}
     return (structs.replace(spec, **changes) if changes else spec), needs.units
 
 

@@ -244,11 +244,16 @@ def _check_update(state: State, job: JobRecord, spec: JobSpec, caller: Caller, o
                 raise NotFound(f"no node '{name}'", code="NODE_UNKNOWN", hint=did_you_mean(name, state.nodes))
     if spec.licenses != job.spec.licenses:
         require_licences(state, spec)
-    if gres_key(spec) != gres_key(job.spec):
+    if _shape_of(spec) != _shape_of(job.spec):
         require_devices(state, spec)
     if spec.dependency is not None and spec.dependency != job.spec.dependency:
         require_known(state, spec.dependency)
         require_acyclic(state, job.job_id, spec.dependency)
+
+
+def _shape_of(spec: JobSpec) -> tuple[object, ...]:
+    """What the count of devices on each node depends on."""
+    return gres_key(spec), spec.nodes_min, spec.nodes_max, spec.tasks, spec.tasks_per_node, spec.sockets_per_node
 
 
 def _priority(job: JobRecord, spec: JobSpec, event: ev.JobUpdated, text: str, caller: Caller) -> None:

@@ -54,6 +54,8 @@ def sched_options(config: Config) -> SchedOptions:
         max_mem_per_node_mib=config.max_mem_per_node_mib,
         enforce_part_limits=config.enforce_part_limits,
         resv_over_run_s=None if config.resv_over_run_min is None else 60 * config.resv_over_run_min,
+        def_cpu_per_gpu=config.def_cpu_per_gpu,
+        def_mem_per_gpu_mib=config.def_mem_per_gpu_mib,
         has_topology=config.topology_plugin != "topology/flat",
         keep_near=config.topology_plugin != "topology/flat"
         and "topooptional" not in {word.lower() for word in config.topology_param},

@@ -212,6 +212,18 @@ def test_cpus_and_memory_for_each_gpu() -> None:
     assert (job.alloc.cpus, job.alloc.mem_mib) == ([6], [200])
 
 
+def test_the_site_says_how_many_cpus_and_how_much_memory_go_with_a_gpu() -> None:
+    w = world("gpu:4", options=SchedOptions(def_mem_per_cpu_mib=10, def_cpu_per_gpu=2, def_mem_per_gpu_mib=70))
+    plain, own = w.submit(gres="gpu:1"), w.submit(gres="gpu:2", mem_per_node_mib=5, cpus_per_gpu=1)
+    none = w.submit()
+    assert w.run() == [plain, own, none]
+    assert [(job.alloc.cpus, job.alloc.mem_mib) for job in (plain, own, none) if job.alloc] == [
+        ([2], [70]),
+        ([2], [5]),
+        ([1], [10]),
+    ]
+
+
 # ---- licences
 
 
