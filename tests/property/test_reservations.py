@@ -28,6 +28,7 @@ from helixctld.core import reservation_due, reservations
 from helixctld.core.apply import apply
 from helixctld.core.caller import Caller
 from helixctld.core.reservation_nodes import job_end
+from helixctld.core.reservation_text import RESERVATION_KEYS
 from helixctld.core.reservation_times import first_start, is_met, meet, next_start, occurrence_after, occurrences
 from helixctld.core.state import Persistent, State
 
@@ -122,6 +123,41 @@ def test_a_span_is_met_when_an_occurrence_has_part_of_it(r, begin, length):
         met = [w for w in listed(r, t + length) if w[0] < t + length and w[1] > t]
         assert is_met(r, t, t + length, T0) == (met[0] if met else None)
         assert list(occurrences(r, t, t + length, most=1000)) == met
+
+
+words = st.one_of(
+    st.text(max_size=30),
+    st.sampled_from(
+        [
+            *(
+                "now now+1hour -1 +1 infinite 0 1-0 n1 n[1-9] ALL +n2 -n1 alice -alice,bob 1,2 cpu=3 mem= "
+                "mem=5G node=x gres/gpu=1 license/x=2 DAILY,-DAILY PURGE_COMP=x MAINT TIME_FLOAT gpu&!x (a "
+                "matlab:3 main 1e9 99999999999 @5 @1.5.5 "
+            ).split(),
+            "\x00",
+            "é",
+        ]
+    ),
+)
+
+
+@settings(deadline=None, max_examples=120)
+@given(st.dictionaries(st.sampled_from(sorted(RESERVATION_KEYS)), words, max_size=6), st.booleans())
+def test_whatever_is_asked_is_done_or_refused(asked, change):
+    w = World(2, 4)
+    w.now = T0
+    w.do(reservations.create(w.state, {"Nodes": "n1", "Users": "a", "Name": "old"}, ADMIN, T0, lambda _group: ()))
+    try:
+        if change:
+            w.do(reservations.update(w.state, "old", asked, ADMIN, w.now, lambda _group: ()))
+        else:
+            w.do(reservations.create(w.state, {"Users": "a", **asked}, ADMIN, w.now, lambda _group: ()))
+    except HelixError as error:
+        assert "\n" not in error.msg  # noqa: PT017 - the error is what is tested, and any will do
+    for r in w.state.reservations.values():
+        assert r.t_start < r.t_end
+        assert set(r.shares) <= w.state.nodes.keys()
+        assert bool(r.users or r.accounts or r.groups)
 
 
 class ReservationMachine(RuleBasedStateMachine):
