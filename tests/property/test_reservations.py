@@ -129,11 +129,41 @@ words = st.one_of(
     st.text(max_size=30),
     st.sampled_from(
         [
-            *(
-                "now now+1hour -1 +1 infinite 0 1-0 n1 n[1-9] ALL +n2 -n1 alice -alice,bob 1,2 cpu=3 mem= "
-                "mem=5G node=x gres/gpu=1 license/x=2 DAILY,-DAILY PURGE_COMP=x MAINT TIME_FLOAT gpu&!x (a "
-                "matlab:3 main 1e9 99999999999 @5 @1.5.5 "
-            ).split(),
+            *[
+                "now",
+                "now+1hour",
+                "-1",
+                "+1",
+                "infinite",
+                "0",
+                "1-0",
+                "n1",
+                "n[1-9]",
+                "ALL",
+                "+n2",
+                "-n1",
+                "alice",
+                "-alice,bob",
+                "1,2",
+                "cpu=3",
+                "mem=",
+                "mem=5G",
+                "node=x",
+                "gres/gpu=1",
+                "license/x=2",
+                "DAILY,-DAILY",
+                "PURGE_COMP=x",
+                "MAINT",
+                "TIME_FLOAT",
+                "gpu&!x",
+                "(a",
+                "matlab:3",
+                "main",
+                "1e9",
+                "99999999999",
+                "@5",
+                "@1.5.5",
+            ],
             "\x00",
             "é",
         ]
