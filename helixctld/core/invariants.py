@@ -80,7 +80,7 @@ def check(state: State) -> None:
 
 def _check_accounts(state: State) -> None:
     """Jobs counted for limits on submission, and charges that lie ahead of their jobs."""
-    counted = OpenJobs()
+    counted = OpenJobs(state.accounts)
     for job in state.jobs.values():
         counted.note(job.job_id, job)
     mine, really = ({k: n for k, n in c.count.items() if n} for c in (state.open_jobs, counted))

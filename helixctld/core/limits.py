@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from helix.errors import LimitExceeded
 from helix.model import limit_reasons as why
-from helix.model.account import Accounts, Limits, Qos, Tres
+from helix.model.account import NO_LIMITS, Accounts, Limits, Qos, Tres
 from helix.model.job import Allocation, JobRecord
 from helix.model.job_state import Reason
 from helix.sched.licences import licences_of
@@ -230,14 +230,6 @@ def _sums(state: State) -> dict[str, Spent]:
     return book.sums
 
 
-def _is_below(accounts: Accounts, key: str, top: str) -> bool:
-    """True if the usage of association `key` counts for `top`."""
-    if key.startswith("qos="):
-        return False
-    chain = accounts.chain(key) or accounts.chain(key.partition(":")[0])
-    return any(a.key == top for a in chain)
-
-
 def licence_tres(job: JobRecord) -> Tres:
     """Licences of a job as TRES."""
     return {f"license/{name}": count for name, count in licences_of(job.spec)}
@@ -307,24 +299,53 @@ def _largest_share(alloc: Allocation, tres: str) -> int:
 
 
 class OpenJobs:
-    """How many jobs wait or run, by association and QOS; each task of an array is one."""
+    """How many jobs wait or run, each task of an array being one: of associations with all below them, by QOS, and by
+    QOS with user and with account."""
 
-    def __init__(self) -> None:
-        self.count: dict[tuple[str, str], int] = {}
+    def __init__(self, accounts: Accounts) -> None:
+        self.accounts = accounts
+        self.count: dict[tuple[str, ...], int] = {}
         self._share: dict[int, tuple[str, str, int]] = {}
+        self._scopes: dict[tuple[str, str], tuple[tuple[str, ...], ...]] = {}
 
     def note(self, job_id: int, job: JobRecord | None) -> None:
         """Count a job anew after a change; None: it is gone."""
-        old = self._share.pop(job_id, None)
-        if old is not None:
-            self.count[old[:2]] -= old[2]
-        if job is None or job.is_terminal:
+        new = None
+        if job is not None and not job.is_terminal and (count := 1 if job.pending is None else len(job.pending)):
+            new = (job.assoc, job.spec.qos, count)
+        old = self._share.get(job_id)
+        if new == old:
             return
-        count = 1 if job.pending is None else len(job.pending)
-        if count:
-            pair = (job.assoc, job.spec.qos)
-            self.count[pair] = self.count.get(pair, 0) + count
-            self._share[job_id] = (*pair, count)
+        if old is not None:
+            del self._share[job_id]
+            self._add(old[0], old[1], -old[2])
+        if new is not None:
+            self._share[job_id] = new
+            self._add(*new)
+
+    def of_association(self, key: str) -> int:
+        """Jobs of an association and all below it."""
+        return self.count.get(("assoc", key), 0)
+
+    def of_qos(self, name: str, *, user: str = "", account: str = "") -> int:
+        """Jobs with a QOS: all, a user's, or an account's."""
+        scope = ("user", name, user) if user else ("account", name, account) if account else ("qos", name)
+        return self.count.get(scope, 0)
+
+    def _add(self, assoc: str, qos: str, change: int) -> None:
+        for scope in self._of(assoc, qos):
+            self.count[scope] = self.count.get(scope, 0) + change
+
+    def _of(self, assoc: str, qos: str) -> tuple[tuple[str, ...], ...]:
+        found = self._scopes.get((assoc, qos))
+        if found is None:
+            account, _, rest = assoc.partition(":")
+            user = rest.partition(":")[0]
+            scopes: list[tuple[str, ...]] = [("assoc", a.key) for a in self.accounts.chain(assoc)]
+            if qos:
+                scopes += [("qos", qos), ("user", qos, user), ("account", qos, account)]
+            found = self._scopes[(assoc, qos)] = tuple(scopes)
+        return found
 
 
 def require_submit(state: State, job: JobRecord) -> None:
@@ -359,26 +380,24 @@ def require_submit(state: State, job: JobRecord) -> None:
 
 def _submit_limits(state: State, job: JobRecord) -> Iterator[tuple[str, int, int]]:
     """Limits on open jobs that hold: words, limit, and how many there are."""
-    accounts, count = state.accounts, state.open_jobs.count
+    accounts, there = state.accounts, state.open_jobs
     qos = accounts.qos.get(job.spec.qos)
-    of_qos = qos.limits if qos is not None else Limits()
+    of_qos = qos.limits if qos is not None else NO_LIMITS
     chain = accounts.chain(job.assoc)
     leaf = chain[0] if chain else None
     if qos is not None:
-        mine = {assoc: n for (assoc, name), n in count.items() if name == qos.name}
+        name = qos.name
         if of_qos.grp_submit_jobs is not None:
-            yield f"GrpSubmitJobs of QOS {qos.name}", of_qos.grp_submit_jobs, sum(mine.values())
+            yield f"GrpSubmitJobs of QOS {name}", of_qos.grp_submit_jobs, there.of_qos(name)
         if qos.max_submit_per_user is not None and leaf is not None:
-            used = sum(n for assoc, n in mine.items() if assoc.split(":")[1:2] == [leaf.user])
-            yield f"MaxSubmitJobsPerUser of QOS {qos.name}", qos.max_submit_per_user, used
+            used = there.of_qos(name, user=leaf.user)
+            yield f"MaxSubmitJobsPerUser of QOS {name}", qos.max_submit_per_user, used
         if qos.max_submit_per_account is not None and leaf is not None:
-            used = sum(n for assoc, n in mine.items() if assoc.split(":")[0] == leaf.account)
-            yield f"MaxSubmitJobsPerAccount of QOS {qos.name}", qos.max_submit_per_account, used
+            used = there.of_qos(name, account=leaf.account)
+            yield f"MaxSubmitJobsPerAccount of QOS {name}", qos.max_submit_per_account, used
     most = accounts.inherited(job.assoc, "max_submit_jobs") if leaf is not None else None
     if most is not None and (qos is None or qos.max_submit_per_user is None):
-        used = sum(n for (assoc, _), n in count.items() if assoc == job.assoc)
-        yield f"MaxSubmitJobs of {job.assoc}", most, used
+        yield f"MaxSubmitJobs of {job.assoc}", most, there.of_association(job.assoc)
     for a in chain:
         if a.limits.grp_submit_jobs is not None and of_qos.grp_submit_jobs is None:
-            used = sum(n for (assoc, _), n in count.items() if _is_below(accounts, assoc, a.key))
-            yield f"GrpSubmitJobs of {a.key}", a.limits.grp_submit_jobs, used
+            yield f"GrpSubmitJobs of {a.key}", a.limits.grp_submit_jobs, there.of_association(a.key)

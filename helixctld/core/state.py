@@ -121,7 +121,7 @@ class State(Yielding):
         self.usage_policy = UsagePolicy()
         self.accounts_version = 0  # rises with each change of the two
         self.limit_book = LimitBook(self.accounts)
-        self.open_jobs = OpenJobs()  # derived; kept while there are accounts
+        self.open_jobs = OpenJobs(self.accounts)  # derived; kept while there are accounts
         self.usage_version = 0  # rises with each decay
         self.usage_charges = 0  # rises with each change of the book
         # derived
@@ -212,7 +212,7 @@ class State(Yielding):
         self.accounts, self.usage_policy = accounts, policy
         self.accounts_version += 1
         self.limit_book = LimitBook(accounts)
-        self.open_jobs = OpenJobs()
+        self.open_jobs = OpenJobs(accounts)
         if accounts.is_configured:
             for job in self.jobs.values():
                 self.open_jobs.note(job.job_id, job)

@@ -163,8 +163,10 @@ def test_submit_limits_count_waiting_and_running_tasks() -> None:
     w.end(first)
     submit(w, "alice")
     w.do(ev.ArrayTasksCancelled(t=w.now, job_id=array.job_id, tasks="0-1"))
-    assert w.state.open_jobs.count == {("physics:alice", "normal"): 1, ("physics:bob", "normal"): 1}
-    before = dict(w.state.open_jobs.count)
+    there = w.state.open_jobs
+    assert (there.of_association("physics:alice"), there.of_association("physics")) == (1, 2)
+    assert (there.of_qos("normal"), there.of_qos("normal", user="bob"), there.of_qos("high")) == (2, 1, 0)
+    before = {scope: count for scope, count in there.count.items() if count}
     w.state.set_accounts(w.state.accounts, w.state.usage_policy)
     assert w.state.open_jobs.count == before
 
