@@ -85,6 +85,21 @@ def test_suspended_while_the_other_runs(room: TestCluster, work: Path) -> None:
     room.wait_for(lambda: number(file) > stood + 3, "the suspended job counts on")
 
 
+def test_a_suspended_job_can_be_cancelled_and_leaves_the_other_alone(room: TestCluster, work: Path) -> None:
+    low, _ = counting(room, work, "low", "-p", "low", *ALL)
+    high = submit(room, work, blocker(work / "go"), "-p", "high", *ALL)
+    wait_state(room, low, "SUSPENDED")
+    wait_state(room, high, "RUNNING")
+    refused = room.run("hctl", "resume", str(low), check=False)
+    assert refused.returncode != 0
+    assert "CPUS_IN_USE" in refused.stderr
+    room.run("hcancel", str(low))
+    assert finish(room, low)["state"] == "CANCELLED"
+    assert wait_state(room, high, "RUNNING")["state"] == "RUNNING"
+    (work / "go").touch()
+    assert how(finish(room, high)) == ("COMPLETED", "0:0")
+
+
 def test_cancelled_after_a_warning(room: TestCluster, work: Path) -> None:
     body = f"trap 'echo warned >> {work}/told; exit 3' TERM\necho up > {work}/up\nwhile :; do sleep 0.02; done"
     low = submit(room, work, body, "-p", "cancel", *ALL)
