@@ -195,6 +195,10 @@ def _resources(values: dict[str, Any]) -> dict[str, Any]:
         names = ("sockets_per_node", "cores_per_socket", "threads_per_core")
         given = zip(names, values["extra_node_info"], strict=True)
         spec = {**{name: number for name, number in given if number}, **spec}
+    if "ntasks_per_gpu" in values or "tres_per_task" in values:
+        from helix.cli.submit_devices import add_tasks
+
+        add_tasks(values, spec)
     _require_text(spec)
     return spec
 

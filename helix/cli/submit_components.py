@@ -22,7 +22,7 @@ OWN = frozenset(
         "mem_per_cpu_mib", "tmp_mib", "exclusive", "oversubscribe", "contiguous", "constraint", "require", "rank",
         "nodelist", "exclude", "gres", "gpus", "gpus_per_node", "gpus_per_task", "gpus_per_socket",
         "cpus_per_gpu", "mem_per_gpu_mib", "switches", "sockets_per_node", "cores_per_socket", "threads_per_core",
-        "cpus_min", "extra_node_info", "distribution",
+        "cpus_min", "extra_node_info", "ntasks_per_gpu", "tres_per_task", "distribution",
     )
 )  # fmt: skip
 _CARRIED = ("mem", "exclude", "distribution")

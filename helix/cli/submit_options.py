@@ -66,6 +66,9 @@ SUBMIT_OPTIONS: tuple[Option, ...] = (
            env="CPUS_PER_GPU"),
     Option("--mem-per-gpu", "memory for each GPU of a node", metavar="SIZE", field="mem_per_gpu_mib",
            parse=v.cpu_memory, env="MEM_PER_GPU"),
+    Option("--ntasks-per-gpu", "so many tasks for each GPU that is asked for", metavar="N", parse=count),
+    Option("--tres-per-task", "for each task: cpu=4,gres/gpu=1", metavar="LIST", parse=v.tres_per_task,
+           env="TRES_PER_TASK"),
     Option("--mincpus", "at least so many CPUs on each node", metavar="N", field="cpus_min", parse=count),
     Option("-B --extra-node-info", "nodes with at least so many sockets, cores in each, threads of each",
            metavar="S[:C[:T]]", parse=v.extra_node_info),
@@ -158,7 +161,6 @@ SUBMIT_OPTIONS: tuple[Option, ...] = (
     Option("--mem-bind", "memory binding", metavar="SPEC", env="MEM_BIND", status=LATER),
     Option("--network", "network resources", metavar="SPEC", env="NETWORK", status=LATER),
     Option("--ntasks-per-core", "most tasks a core", metavar="N", status=LATER),
-    Option("--ntasks-per-gpu", "tasks for each GPU", metavar="N", status=LATER),
     Option("--ntasks-per-socket", "most tasks a socket", metavar="N", status=LATER),
     Option("--oom-kill-step", "end the whole step", metavar="0|1", optional=True, env="OOM_KILL_STEP", status=LATER),
     Option("-O --overcommit", "more tasks than CPUs", env="OVERCOMMIT", status=LATER),
@@ -171,5 +173,4 @@ SUBMIT_OPTIONS: tuple[Option, ...] = (
     Option("--stepmgr", "steps managed by the node", status=LATER),
     Option("--thread-spec", "threads kept for the system", metavar="N", env="THREAD_SPEC", status=LATER),
     Option("--tres-bind", "tasks to resources", metavar="SPEC", env="TRES_BIND", status=LATER),
-    Option("--tres-per-task", "resources for each task", metavar="LIST", env="TRES_PER_TASK", status=LATER),
 )  # fmt: skip

@@ -134,6 +134,13 @@ def licences(text: str) -> str:
     return ",".join(f"{name}:{count}" for name, count in parse_licences(text))
 
 
+def tres_per_task(text: str) -> tuple[int, str]:
+    """`cpu=4,gres/gpu=1`: CPUs and GPUs."""
+    from helix.cli.submit_devices import tres_per_task
+
+    return tres_per_task(text)
+
+
 def switches(text: str) -> tuple[int, int | None]:
     """`1`, `2@0:30:00`: how many, and how long to wait for them (seconds; None: as long as the cluster lets)."""
     number, at, wait = text.partition("@")

@@ -102,6 +102,22 @@ def test_two_submissions_have_two_tokens(submit: Any) -> None:
         (["--open-mode=a"], "open_mode", "append"),
         (["-a", "1-9:2%3"], "array_limit", 3),
         (["-L", "matlab:2"], "licenses", "matlab:2"),
+        (["--gres=gpu:a100:2,nvme"], "gres", "gpu:a100:2,nvme:1"),
+        (["--gres=none"], "gres", ""),
+        (["-G", "a100:4"], "gpus", "a100:4"),
+        (["--gpus-per-task=2"], "gpus_per_task", "2"),
+        (["--mem-per-gpu=2G"], "mem_per_gpu_mib", 2048),
+        (["--switches=2@10"], "switch_wait_s", 600),
+        (["--switches=2"], "switches", 2),
+        (["-B", "2:*:1"], "sockets_per_node", 2),
+        (["-B", "2:8"], "cores_per_socket", 8),
+        (["--hint=nomultithread"], "threads_per_core", 1),
+        (["--mincpus=3"], "cpus_min", 3),
+        (["--gpus-per-node=2", "--ntasks-per-gpu=3"], "tasks_per_node", 6),
+        (["--gres=gpu:1,gpu:a100:1", "--ntasks-per-gpu=2"], "tasks_per_node", 4),
+        (["-G4", "--ntasks-per-gpu=2"], "tasks", 8),
+        (["--tres-per-task=cpu=4,gres/gpu:a100=1"], "gpus_per_task", "a100:1"),
+        (["--tres-per-task=cpu:4"], "cpus_per_task", 4),
         (["-m", "block:cyclic"], "distribution", "block:cyclic"),
         (["--mail-type=end,FAIL", "--mail-type=BEGIN"], "mail_type", ["END", "FAIL", "BEGIN"]),
         (["--kill-on-invalid-dep=yes"], "kill_on_invalid_dep", True),
@@ -115,6 +131,26 @@ def test_two_submissions_have_two_tokens(submit: Any) -> None:
 )
 def test_option_reaches_its_field(submit: Any, words: list[str], field: str, value: object) -> None:
     assert getattr(spec_of(submit(*words, "--wrap", "true")), field) == value
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--ntasks-per-gpu=2"], "needs the GPUs"),
+        (["--gpus=2", "--ntasks-per-gpu=2", "-n4"], "derives the tasks from the GPUs"),
+        (["--tres-per-task=license/x=1"], "--tres-per-task=license/x=1 is not supported yet"),
+        (["--tres-per-task=cpu=2", "-c2"], "say the same thing twice"),
+        (["--gres=gpu:2:2:2"], "more than name, type and count"),
+        (["--switches=x"], "is not N or N@TIME"),
+        (["-B", "0"], "is not a number of sockets"),
+        (["--hint=memory_bound"], "--hint=memory_bound is not supported yet"),
+        (["-L", "a|b"], "alternatives"),
+    ],
+)
+def test_requests_for_devices_that_contradict_themselves(submit: Any, words: list[str], message: str) -> None:
+    status, args, _, err = submit(*words, "--wrap", "true")
+    assert (status, args) == (2, None)
+    assert message in err
 
 
 def test_array_becomes_an_index_set(submit: Any) -> None:
