@@ -46,15 +46,16 @@ def check_submit(state: State, spec: JobSpec, owner: Caller, now: float) -> None
     names = [name.strip() for name in spec.reservation.split(",") if name.strip()]
     if not names or len(names) > ONE_JOB_MAX:
         raise UsageError(f"--reservation={spec.reservation[:80]}: 1 to {ONE_JOB_MAX} names", code="RESERVATION_INVALID")
+    account = spec.account or state.accounts.account_of(owner.user)
     problem: HelixError | None = None
     served = False
     for name in names:
         r = require(state, name)
-        if not may_use(r, owner.user, owner.uid, spec.account):
+        if not may_use(r, owner.user, owner.uid, account):
             who = owner.user or str(owner.uid)
             raise Denied(
                 f"reservation '{name}' is not for user {who}"
-                + (f" with account '{spec.account}'" if r.accounts and spec.account else ""),
+                + (f" with account '{account}'" if r.accounts and account else ""),
                 code="RESERVATION_DENIED",
                 hint=f"it is for {_for_whom(r)}",
             )

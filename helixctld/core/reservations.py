@@ -42,7 +42,7 @@ def create(
     r = ReservationRecord(name="", t_start=0.0, t_end=0.0, t_created=now, created_by=caller.user or str(caller.uid))
     asked = Asked(state, r, now, update=False)
     asked.read(changes)
-    _check_users(r)
+    _check_users(state, r, [])
     if not r.name:
         r.name = _new_name(state, r)
     if r.name in state.reservations:
@@ -72,7 +72,7 @@ def update(
     r = replace(old, tres=dict(old.tres))
     asked = Asked(state, r, now, update=True)
     asked.read(changes)
-    _check_users(r)
+    _check_users(state, r, old.accounts)
     if asked.groups_changed:
         r.group_users = sorted({user for group in r.groups for user in members(group)})
     if asked.skip:
@@ -106,11 +106,12 @@ def delete(state: State, name: str, caller: Caller, now: float, *, users_may: bo
     """The event of `hctl delete reservation=NAME`.  Refused while jobs run in it.  `users_may`: whoever may use it."""
     r = require(state, name)
     users_may |= r.has("USER_DELETE")
-    named = bool(r.users or r.groups)  # of a caller no account is known
+    theirs = state.accounts.users.get(caller.user, ())
+    named = bool(r.users or r.groups) or (not r.accounts_denied and not set(theirs).isdisjoint(r.accounts))
     if not caller.is_operator and not (users_may and named and may_use(r, caller.user, caller.uid, None)):
         raise Denied(
             f"deleting reservation '{name}' needs an operator", code="RESERVATION_DENIED",
-            hint="one with the flag USER_DELETE may be deleted by the users and groups it names",
+            hint="one with the flag USER_DELETE may be deleted by those it names",
         )  # fmt: skip
     if running := running_jobs(state, name):
         raise _in_use(name, running)
@@ -132,7 +133,13 @@ def _in_use(name: str, running: list[int]) -> Conflict:
     )  # fmt: skip
 
 
-def _check_users(r: ReservationRecord) -> None:
+def _check_users(state: State, r: ReservationRecord, before: list[str]) -> None:
+    """`before`: the accounts it had, which may have left the association file since."""
+    if state.accounts.is_configured:
+        known = {association.account for association in state.accounts.associations.values()}
+        for name in r.accounts:
+            if name not in known and name not in before:
+                raise NotFound(f"no account '{name[:80]}'", code="ACCOUNT_UNKNOWN", hint=did_you_mean(name, known))
     if not (r.users or r.accounts or r.groups):
         raise invalid("who may use it is not said", "give Users=, Accounts= or Groups=")
     if r.users and r.groups:

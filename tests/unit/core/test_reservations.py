@@ -9,6 +9,7 @@ from helpers.core_builders import ALICE, BOB, ROOT, Cluster
 
 from helix.errors import Denied, HelixError
 from helix.model import events as ev
+from helix.model.account import Accounts, Association
 from helix.model.job import Allocation, JobSpec
 from helix.model.job_state import JobState, Reason
 from helix.model.node import state_word
@@ -236,6 +237,25 @@ def test_a_job_may_be_given_a_reservation_and_lose_it(c):
         assert ("r" in c.state.reservation_jobs) is waits
     with pytest.raises(Denied):
         update.update_job(c.state, Target(c.submit(caller=BOB)), BOB, BOB, {"Reservation": "r"}, c.now)
+
+
+def test_accounts_of_the_association_file(c):
+    lines = [
+        Association(account="root"),
+        Association(account="a", parent="root"),
+        Association(account="a", user="alice"),
+    ]
+    c.state.accounts = Accounts(lines, {"alice": "a"})
+    assert refused(c, Nodes="n1", Users="", Accounts="b").code == "ACCOUNT_UNKNOWN"
+    make(c, Nodes="n1", Users="", Accounts="a", ReservationName="r", Flags="USER_DELETE")
+    check_submit(c.state, JobSpec(reservation="r"), ALICE, c.now)
+    for ask in (
+        lambda: check_submit(c.state, JobSpec(reservation="r"), BOB, c.now),
+        lambda: reservations.delete(c.state, "r", BOB, c.now),
+    ):
+        with pytest.raises(Denied):
+            ask()
+    c.do(reservations.delete(c.state, "r", ALICE, c.now))
 
 
 # ---- changed --------------------------------------------------------------------------------------------------------
