@@ -217,7 +217,9 @@ class Planning:
         if self._stopped or due_in_s is None or due_in_s > 0:
             self.poke()
             return
-        snapshot = self.cycle.prepare_ahead(self._state, self._clock())
+        snapshot = self._prepared(self.cycle.prepare_ahead, self.cycle.abandon_ahead)
+        if snapshot is None:
+            return
         future = self._loop.run_in_executor(self._where(snapshot, self._ahead_pool), self.cycle.plan, snapshot)
         future.add_done_callback(self._planned_ahead)
 
@@ -242,7 +244,9 @@ class Planning:
             self.poke()
             return
         self.room.before_pass(self._clock())
-        snapshot = self.cycle.prepare(self._state, self._clock())
+        snapshot = self._prepared(self.cycle.prepare, self.cycle.abandon)
+        if snapshot is None:
+            return
         if self.cycle.is_small(snapshot):
             try:
                 plan = self.cycle.plan(snapshot)
@@ -255,6 +259,17 @@ class Planning:
             return
         future = self._loop.run_in_executor(self._where(snapshot, self._pool), self.cycle.plan, snapshot)
         future.add_done_callback(self._planned)
+
+    def _prepared(self, prepare: Callable[[State, float], Snapshot], abandon: Callable[[], None]) -> Snapshot | None:
+        """The snapshot of a pass; None if a plugin failed, which is then left out of the passes to come."""
+        try:
+            return prepare(self._state, self._clock())
+        except Exception:  # boundary: a fault of a priority plugin costs the priorities, not the daemon
+            log.exception("a pass could not be prepared; if priorities change, they stay as they are until a restart")
+            self.cycle.priorities = None
+            abandon()
+            self.poke()
+            return None
 
     def _where(self, snapshot: Snapshot, pool: ThreadPoolExecutor) -> ThreadPoolExecutor:
         """The thread for a pass: `pool`, but behind the loading of the kernels for one that is hopeless without."""

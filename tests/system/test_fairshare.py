@@ -148,3 +148,29 @@ def test_priorities_that_are_set_and_jobs_that_are_put_first(shared: TestCluster
     with shared.client() as client:
         start = {job: client.job(job)["t_start"] for job in (one, two, three)}
     assert start[three] < start[one] < start[two]  # what the third gained, the second gave
+
+
+BAD_PLUGIN = """
+class Bad:
+    def initial_priority(self, job_id, spec, *, held=False):
+        return 1
+
+    def prioritise(self, table, scale, options):
+        raise ValueError("out of order")
+
+
+plugin = Bad
+"""
+
+
+def test_a_faulty_plugin_costs_the_factors_not_the_jobs(helix_cluster_factory: Any, tmp_path: Path) -> None:
+    place = tmp_path / "plugins" / "priority"
+    place.mkdir(parents=True)
+    (place / "bad.py").write_text(BAD_PLUGIN)
+    cluster = helix_cluster_factory(
+        nodes=1, cpus=1, conf_extra=f"PluginDir={place.parent}\nPriorityType=priority/bad\nPriorityWeightAge=5\n"
+    )
+    assert finish(cluster, submit(cluster, tmp_path, "true", *NULL))["state"] == "COMPLETED"
+    done = cluster.run("hprio", check=False)
+    assert (done.returncode, "(PRIORITY_PLAIN)" in done.stderr) == (1, True)
+    assert "ValueError: out of order" in cluster.logs()
