@@ -46,7 +46,7 @@ def considered(snapshot: Snapshot, options: SchedOptions) -> tuple[Snapshot, dic
         ("bf_max_job_test", options.bf_max_job_test, np.zeros(entries, np.int64)),
     ):
         if most and entries > most:
-            within = keep & (_place_in(group, keep) < most)
+            within = keep & (place_in(group, keep) < most)
             passed_over[f"over_{name}"] = int(keep.sum() - within.sum())
             keep = within
     if not passed_over or keep.all():
@@ -60,7 +60,7 @@ def considered(snapshot: Snapshot, options: SchedOptions) -> tuple[Snapshot, dic
     return replace(snapshot, queue=queue, kept=kept, entry_name=snapshot.entry_name[keep]), passed_over
 
 
-def _place_in(group: Int64, keep: Flags) -> Int64:
+def place_in(group: Int64, keep: Flags) -> Int64:
     """For each entry, how many of those kept before it are of the same group.  [E]"""
     order = np.argsort(group, kind="stable")
     ones = keep[order].astype(np.int64)

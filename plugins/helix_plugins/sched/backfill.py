@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from helix.sched.alike import first_alike, must_see_all
 from helix.sched.candidates import as_usual, candidate_order, considered
 from helix.sched.options import SchedOptions
 from helix.sched.plan import Plan, plan_of_ahead
@@ -20,6 +21,8 @@ from helix.sched.snapshot import Snapshot, no_kept
 from helix_native import kernels
 from helix_native.ahead_arrays import AheadParams, AheadResult
 from helix_native.arrays import Int64
+
+_ALL_PROMISED = ("conservative", "replan")
 
 
 class Backfill:
@@ -29,6 +32,14 @@ class Backfill:
         """One pass over the whole queue, at most `options.starts_max` starts."""
         seen, passed_over = considered(snapshot, options)
         order = candidate_order(seen, options)
+        if not snapshot.full and options.bf_mode not in _ALL_PROMISED:
+            few, groups = first_alike(seen)
+            if groups is not None:
+                result = _run(few, options, order)
+                if not must_see_all(result, groups):
+                    plan = plan_of_ahead(few, result, full=False, keep=False)
+                    plan.counters.update(passed_over, depth=snapshot.depth, not_reached=0)
+                    return plan
         keep = snapshot.full or options.bf_mode == "conservative"
         plan = plan_of_ahead(seen, _run(seen, options, order), full=snapshot.full, keep=keep)
         plan.counters.update(passed_over)
@@ -57,7 +68,7 @@ def _run(snapshot: Snapshot, options: SchedOptions, order: Int64) -> AheadResult
 
 def params_of(snapshot: Snapshot, options: SchedOptions) -> AheadParams:
     """What the mode means to the kernel."""
-    all_promised = options.bf_mode in ("conservative", "replan")
+    all_promised = options.bf_mode in _ALL_PROMISED
     return AheadParams(
         protect=-1 if all_promised else max(0, options.bf_protected),
         backfill=True,

@@ -1,0 +1,47 @@
+"""A quick pass over a long queue looks at a few of the jobs that are alike, and starts what the whole pass would."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from helpers.sched_world import World
+
+import helix.sched.alike
+from helix.sched.options import SchedOptions
+from helix_plugins.sched.backfill import Backfill
+
+
+@pytest.mark.parametrize("mode", ["default", "easy"])
+@pytest.mark.parametrize("seed", range(8))
+def test_the_same_jobs_start(mode: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(seed)
+    jobs = [
+        {
+            "cpus_per_task": rng.choice([1, 2, 3]),
+            "nodes_min": rng.choice([1, 1, 2]),
+            "time_limit_s": rng.choice([600, 7200]),
+            "licenses": rng.choice(["", "", "x"]),
+            "time_min_s": rng.choice([0, 0, 300]),
+        }
+        for _ in range(60)
+    ]
+    starts = []
+    for few in (10, 10**9):
+        monkeypatch.setattr(helix.sched.alike, "FEW", few)
+        monkeypatch.setattr(helix.sched.alike, "ENOUGH", 2)
+        w = World(3, 8, options=SchedOptions(def_mem_per_cpu_mib=10, bf_mode=mode), planner=Backfill())
+        w.state.set_licences({"x": 2})
+        for fields in jobs:
+            w.submit(**fields)
+        order = []
+        for turn in range(6):
+            ran = w.begin(w.cycle.run_inline(w.state, w.now, full=False)[0])
+            order.append(sorted((job.job_id, tuple(w.where(job)), job.time_limit_s) for job in ran))
+            active = [w.state.jobs[job_id] for job_id in sorted(w.state.active)]
+            for job in active[turn % 3 :: 3]:
+                w.end(job)
+            w.submit(**jobs[turn])
+        starts.append(order)
+    assert starts[0] == starts[1]
+    assert sum(map(len, starts[0])) > 10
