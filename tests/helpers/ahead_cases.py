@@ -6,6 +6,7 @@ import random
 from typing import NamedTuple
 
 import numpy as np
+from helpers.plan_arrays import random_case
 
 from helix_native.ahead_arrays import (
     NEVER,
@@ -21,7 +22,6 @@ from helix_native.ahead_arrays import (
     no_kept,
 )
 from helix_native.arrays import NodeArrays, QueueArrays, ShapeArrays, TableArrays
-from helpers.plan_arrays import random_case
 
 I32, I64 = np.int32, np.int64
 
@@ -106,6 +106,8 @@ def ahead_case(seed: int, *, nodes_max: int = 6, entries_max: int = 12, huge: bo
 
 def _ease(rng: random.Random, nodes: NodeArrays, shapes: ShapeArrays, tables: TableArrays, queue: QueueArrays) -> None:
     """Take most hopeless requests out: more nodes that are larger, fewer conditions."""
+    if rng.random() < 0.6:
+        nodes.width[:] = 1
     for column in (shapes.gate, shapes.mem_floor, shapes.tmp, tables.part_gate):
         column[:] = 0
     tables.part_time[:] = 0
