@@ -37,6 +37,7 @@ from helix_native.ahead_rows import (
     rows_later,
     rows_now,
     set_minima,
+    sets_now,
     spare_of,
 )
 from helix_native.ahead_slow import WINDOW, choose_slow
@@ -134,11 +135,17 @@ def find_now(k: Any, ground: Any, steps: Any, orders: Any, keys: Any, shares: An
         if row[K_FLAT]:
             amounts_of(ask, gres, ground.cap, ground.whole, ground.width, row[K_SAMPLE], work.amounts)
             pack(work.amounts, ground.word, ground.shift, work.need)
-        count = rows_now(
-            ask, gres, ground, steps, length, keys.alive[k], work.some, work.barred,
-            _ranks(row, ask, len(gres), ground, orders), row[K_LEAST], row[K_TARGET], row[K_FLAT] == 1, work.sort_keys,
-            work.rows, work.amounts, work.need,
-        )  # fmt: skip
+        if row[K_FLAT] and row[K_ORDER] == 0 and len(work.sets) > 0:
+            count = sets_now(
+                ask, gres, ground, steps, length, keys.alive[k], work.barred, row[K_LEAST], row[K_TARGET], work.sets,
+                work.members, work.tiers, work.cpus_most, work.rows, work.need,
+            )  # fmt: skip
+        else:
+            count = rows_now(
+                ask, gres, ground, steps, length, keys.alive[k], work.some, work.barred,
+                _ranks(row, ask, len(gres), ground, orders), row[K_LEAST], row[K_TARGET], row[K_FLAT] == 1,
+                work.sort_keys, work.rows, work.amounts, work.need,
+            )  # fmt: skip
     if count > 0:
         stage(shares, at, work.rows, count, ask, gres, ground, work.amounts)
     else:

@@ -27,7 +27,18 @@ from helix_native.ahead_arrays import (
     SpanArrays,
 )
 from helix_native.ahead_find import find_later, find_now, ready
-from helix_native.ahead_keys import K_LENGTH, S_VERDICT, keys_of, length_of, new_keys, slots_up, verdict_of
+from helix_native.ahead_keys import (
+    K_FIRST,
+    K_LENGTH,
+    K_READY,
+    K_SEEN,
+    S_VERDICT,
+    keys_of,
+    length_of,
+    new_keys,
+    slots_up,
+    verdict_of,
+)
 from helix_native.ahead_lines import X_MUST_AT, X_MUST_N, X_NODES_LO, X_PART, X_SCORE
 from helix_native.ahead_load import load
 from helix_native.ahead_order import new_orders
@@ -55,7 +66,7 @@ from helix_native.ahead_place import (
     shares_until,
 )
 from helix_native.ahead_pools import lacking, load_pools, pools_from, pools_until
-from helix_native.ahead_rows import GROUP
+from helix_native.ahead_rows import GROUP, class_of
 from helix_native.ahead_slow import count_failures, scratch_of
 from helix_native.ahead_steps import FAR, compiled
 from helix_native.arrays import (
@@ -74,6 +85,9 @@ from helix_native.arrays import (
 _TOP = 11  #: highest level of the tree that is read
 _TREE_BYTES = 512 << 20
 _BOUND_BYTES = 400 << 20
+_SETS_ROWS = 4  #: fewer rows are looked at one by one
+_SETS_MAX = 2048  #: classes of what is free now
+_SETS_WEIGHTS = 16
 
 
 class Tallies(NamedTuple):
@@ -122,19 +136,59 @@ def _new_tallies(queue: Any, parts: Any) -> Any:
 
 
 @compiled
-def _new_work(ground: Any, steps: Any, full: Any, part: Any, top: Any, window: Any, candidates: Any) -> Any:
+def _sets_of(ground: Any, steps: Any, queue_length: Any) -> Any:
+    """Rows by what is free now, where that pays: many rows of one kind of core, few weights."""
+    size = len(ground.up)
+    words = (size + 63) >> 6
+    kinds = ground.gres_of.shape[1]
+    cpus_most, spare_most, rank_most = np.int64(0), np.int64(0), np.int64(0)
+    alike = size >= _SETS_ROWS and queue_length > 0
+    for r in range(size):
+        alike = alike and ground.width[r] == 1
+        cpus_most, rank_most = max(cpus_most, ground.cap[r, 0]), max(rank_most, np.int64(ground.rank[r]))
+        spare = np.int64(0)
+        for d in range(kinds):
+            spare += ground.cap[r, 2 + d]
+        spare_most = max(spare_most, spare)
+    classes = (cpus_most + 1) * (spare_most + 1)
+    if not alike or classes > _SETS_MAX or rank_most >= _SETS_WEIGHTS:
+        classes, rank_most = np.int64(0), np.int64(-1)
+    sets, members = np.zeros((classes, words), np.uint64), np.zeros(classes, np.int64)
+    tiers = np.zeros((rank_most + 1, words), np.uint64)
+    place = np.full(size, -1, np.int64)
+    if classes > 0:
+        for r in range(size):
+            if ground.up[r]:
+                bit = np.uint64(1) << np.uint64(r & 63)
+                c = class_of(
+                    r, steps.now, len(ground.guard), kinds, ground.word, ground.shift, ground.value, cpus_most,
+                    spare_most,
+                )  # fmt: skip
+                sets[c, r >> 6] |= bit
+                members[c] += 1
+                tiers[ground.rank[r], r >> 6] |= bit
+                place[r] = c
+    return sets, members, tiers, place, cpus_most, spare_most
+
+
+@compiled
+def _new_work(
+    ground: Any, steps: Any, full: Any, part: Any, top: Any, window: Any, candidates: Any, queue_length: Any
+) -> Any:
     size, kinds = ground.cap.shape
     words = (size + 63) >> 6
     some = np.zeros(words, np.uint64)
     for r in range(size):
         if ground.up[r] and steps.now[r * len(ground.guard)] & ground.value[0] > 0:
             some[r >> 6] |= np.uint64(1) << np.uint64(r & 63)
+    sets, members, tiers, place, cpus_most, spare_most = _sets_of(ground, steps, queue_length)
     return Work(
         some, np.zeros(words, np.uint64), full, part, np.int64(full.shape[0] // 2), np.int64(top), np.int64(window),
         np.int64(candidates), np.empty(size + 1, np.int64), np.empty(size + 1, np.int64), np.empty(words, np.uint64),
         np.empty(words, np.uint64), np.empty(words, np.uint64), np.empty(kinds, np.int64),
         np.empty(len(ground.guard), np.int64), np.empty(size, np.int32),
         np.empty((size + GROUP - 1) // GROUP, np.int32), np.zeros(1, np.int64),
+        sets, members, tiers, place, cpus_most, spare_most,
     )  # fmt: skip
 
 
@@ -147,8 +201,8 @@ def _load_kept(
     plan, counts = tallies.plan, tallies.counts
     entries = len(queue.shape)
     first = np.full(len(queue.starts), -1, np.int64)
-    for e in range(entries - 1, -1, -1):
-        first[queue.job[e]] = e
+    for place in range(entries - 1, -1, -1):
+        first[queue.job[place]] = place
     for j in np.argsort(first, kind="mergesort"):
         e = np.int64(kept.entry[j])
         if e < 0 or e >= entries or queue.job[e] != j or tallies.left[j] <= 0 or gates[e] > 0:
@@ -287,7 +341,9 @@ def _plan(
     orders = new_orders(nodes, extra)
     gates = _gates(shapes, tables, queue)
     sc = scratch_of(len(nodes.cpus), ground.cap.shape[1], len(ground.guard))
-    work = _new_work(ground, steps, full, part, top, slots_up(params.window_s, res), params.candidates_max)
+    work = _new_work(
+        ground, steps, full, part, top, slots_up(params.window_s, res), params.candidates_max, len(queue.shape)
+    )
     if work.leaves > 0:
         plant(ground, steps, work)
     tallies = _new_tallies(queue, len(tables.part_gate))
@@ -358,6 +414,18 @@ def _walk(
                         j, np.int64(-1), queue, jobs, ground, steps, pools, shares, log, work, tallies
                     )
                     out = True
+                if (  # what is known of the request is enough: most jobs of a long queue
+                    keys.table[k, K_FIRST] > 0
+                    and keys.table[k, K_READY]
+                    and keys.table[k, K_SEEN] == counts[T_LOGGED]
+                    and cut_key[e] < 0
+                    and jobs.pool_n[j] == 0
+                ):
+                    status = np.int64(0)
+                    if jobs.t_begin[j] <= 0:
+                        counts[T_TESTED] += 1
+                        status = np.int64(PRIORITY)
+                    break
                 shares = more(shares, counts[T_USED] + size)
                 status, count, gets = _now(
                     e, k, np.int64(cut_key[e]), queue, jobs, res, ground, steps, pools, orders, keys, shares, log, work,
@@ -402,12 +470,19 @@ def _walk(
                         j, np.int64(-1), queue, jobs, ground, steps, pools, shares, log, work, tallies
                     )
                     out = True
-                shares = more(shares, counts[T_USED] + size)
-                first = floor[p] if phase == 3 and not params.backfill else np.int64(0)
-                start = _later(
-                    e, k, first, plan[j, L_START] if own else np.int64(FAR), queue, jobs, res, ground, steps, pools,
-                    orders, keys, shares, log, work, tallies, sc,
-                )  # fmt: skip
+                stop = plan[j, L_START] if own else np.int64(FAR)
+                start = np.int64(FAR)
+                if (
+                    keys.table[k, K_FIRST] < min(stop, work.window)
+                    or not keys.table[k, K_READY]
+                    or keys.table[k, K_SEEN] != counts[T_LOGGED]
+                ):
+                    shares = more(shares, counts[T_USED] + size)
+                    first = floor[p] if phase == 3 and not params.backfill else np.int64(0)
+                    start = _later(
+                        e, k, first, stop, queue, jobs, res, ground, steps, pools, orders, keys, shares, log, work,
+                        tallies, sc,
+                    )  # fmt: skip
                 if start < FAR:
                     promised = np.int64(phase == 1)
                     counts[T_PROTECTED] += promised - (plan[j, L_PROTECTED] if own else 0)
@@ -495,8 +570,8 @@ def _result(starts: Any, started: Any, plan: Any, shares: Any, jobs: Any, code: 
     used = np.int64(0)
     for i in range(started):
         used += starts[i, 3]
-    for j in later:
-        used += plan[j, L_COUNT]
+    for job in later:
+        used += plan[job, L_COUNT]
     row, cpus, chunk = np.empty(used, np.int32), np.empty(used, np.int32), np.empty(used, np.int32)
     mem = np.empty(used, np.int64)
     used = np.int64(0)
@@ -505,11 +580,11 @@ def _result(starts: Any, started: Any, plan: Any, shares: Any, jobs: Any, code: 
             entry[i], limit[i], backfilled[i] = starts[i, 0], starts[i, 1], starts[i, 4] == 1
             first, number = starts[i, 2], starts[i, 3]
         else:
-            j = later[i - started]
-            entry[i], t_start[i], limit[i] = plan[j, L_ENTRY], plan[j, L_SECONDS], plan[j, L_LIMIT]
-            protected[i] = plan[j, L_PROTECTED] == 1
-            first, number = plan[j, L_AT], plan[j, L_COUNT]
-            expected[j] = plan[j, L_SECONDS]
+            job = later[i - started]
+            entry[i], t_start[i], limit[i] = plan[job, L_ENTRY], plan[job, L_SECONDS], plan[job, L_LIMIT]
+            protected[i] = plan[job, L_PROTECTED] == 1
+            first, number = plan[job, L_AT], plan[job, L_COUNT]
+            expected[job] = plan[job, L_SECONDS]
         for at in range(first, first + number):
             row[used], cpus[used], mem[used] = shares[at, C_ROW], shares[at, C_CPUS], shares[at, C_MEM]
             chunk[used] = shares[at, C_CHUNK]

@@ -134,8 +134,8 @@ def keys_of(queue: Any, jobs: Any, x: Any, resolution_s: Any) -> Any:
     cut = np.full(entries, -1, np.int32)
     count = np.int64(0)
     special = False
-    for s in range(len(x)):
-        special = special or x[s, X_SWITCHES] > 0 or x[s, X_CHUNK] >= 0
+    for line in range(len(x)):
+        special = special or x[line, X_SWITCHES] > 0 or x[line, X_CHUNK] >= 0
     for e in range(entries):
         s, j = np.int64(queue.shape[e]), queue.job[e]
         near = np.int64(special and near_of(s, x, jobs.waited_s[j]))

@@ -216,20 +216,20 @@ def load(
         if rows.t_to[r] < np.int64(1) << 40:
             closes = max(np.int64(0), _down(rows.t_to[r], resolution_s))
         free[:] = cap[r]
-        i = np.int64(0)
+        at_event: Any = np.int64(0)
         t = np.int64(0)
         count = np.int64(0)
         while True:
-            while i < len(mine) and (mine[i] >> 32) <= t:
-                x = (mine[i] & _PLAIN) >> 1
-                sign = np.int64(1) if mine[i] & 1 else np.int64(-1)
+            while at_event < len(mine) and (mine[at_event] >> 32) <= t:
+                x = (mine[at_event] & _PLAIN) >> 1
+                sign = np.int64(1) if mine[at_event] & 1 else np.int64(-1)
                 free[0] += sign * spans.cpus[x]
                 free[1] += sign * spans.mem[x]
                 for g in range(gres_kinds):
                     free[2 + g] += sign * np.int64(spans.gres[x, g])
                 if len(spans.room) > 0 and spans.room[x] >= 0:
                     free[2 + gres_kinds + spans.room[x]] += sign * spans.cpus[x]
-                i += 1
+                at_event += 1
             packed[:] = 0
             short = False
             for d in range(kinds):
@@ -251,8 +251,8 @@ def load(
                     pr[to * words + w] = packed[w]
                 count += 1
             after = np.int64(FAR)
-            if i < len(mine):
-                after = mine[i] >> 32
+            if at_event < len(mine):
+                after = mine[at_event] >> 32
             if t == 0:
                 after = min(after, np.int64(1))
             if opens > t:

@@ -9,7 +9,7 @@ import numpy as np
 from helix_native.ahead_lines import X_CHUNK, X_ELIG, X_EXCLUSIVE, X_MEM_FLOOR, X_ROOM, X_TMP
 from helix_native.ahead_load import Steps, pack
 from helix_native.ahead_pools import change_pools, roomy
-from helix_native.ahead_rows import amounts_of, ask_of
+from helix_native.ahead_rows import amounts_of, ask_of, class_of
 from helix_native.ahead_steps import FAR, USED, change, compiled, longest
 from helix_native.ahead_tree import mark, remark
 
@@ -40,6 +40,12 @@ class Work(NamedTuple):
     bounds: Any  # [R]
     minima: Any  # [groups]
     found: Any  # [1]
+    sets: Any  # rows by what is free now; see `ahead_rows.sets_now`.  No lines = not kept
+    members: Any  # [classes]
+    tiers: Any  # [weights, W]
+    place: Any  # [R] class of each row, -1 = none
+    cpus_most: Any
+    spare_most: Any
 
 
 @compiled
@@ -141,6 +147,16 @@ def _apply(
                 some[r >> 6] |= bit
             else:
                 some[r >> 6] &= ~bit
+            if len(work.sets) > 0 and work.place[r] >= 0:
+                c = class_of(
+                    r, now, words, ground.gres_of.shape[1], ground.word, ground.shift, ground.value, work.cpus_most,
+                    work.spare_most,
+                )  # fmt: skip
+                work.sets[work.place[r], r >> 6] &= ~bit
+                work.members[work.place[r]] -= 1
+                work.sets[c, r >> 6] |= bit
+                work.members[c] += 1
+                work.place[r] = c
         if leaves == 0:
             continue
         if sign < 0:

@@ -233,6 +233,7 @@ def rows_now(
             if not flat:
                 need_on(ask, gres, cap, whole, width, r, word, shift, amounts, need)
             if not fits(now, r, words, guard, need):
+                alive[w] &= ~bit
                 continue
             if entire:
                 if not empty_now[r]:
@@ -253,6 +254,57 @@ def rows_now(
             else:
                 sift(keys, rows, size, key, r)
     return size if size >= least else np.int64(0)
+
+
+@compiled
+def class_of(
+    r: Any, now: Any, words: Any, kinds: Any, word: Any, shift: Any, value: Any, cpus_most: Any, spare_most: Any
+) -> Any:
+    """Number of the set that a row with such amounts free now is in: by GRES free, then CPUs."""
+    spare = min(spare_of(now, r, words, kinds, word, shift, value), spare_most)
+    return spare * (cpus_most + 1) + (now[r * words] & value[0])
+
+
+@compiled
+def sets_now(
+    ask: Any, gres: Any, ground: Any, steps: Any, length: Any, alive: Any, barred: Any, least: Any, target: Any,
+    sets: Any, members: Any, tiers: Any, cpus_most: Any, rows: Any, need: Any,
+) -> Any:  # fmt: skip
+    """As `rows_now` for parts of nodes of one kind of core, without scores: tries rows in the order they are taken.
+
+    `sets[c]`: rows of class c (see `class_of`), `members[c]` of them; `tiers`: rows of every weight.
+    """
+    pt, pr, off, cnt, now, guard = steps.pt, steps.pr, steps.off, steps.cnt, steps.now, ground.guard
+    words = len(guard)
+    span = cpus_most - ask[ASK_CPUS] + 1
+    spares = len(members) // (cpus_most + 1)
+    count = np.int64(0)
+    for tier in range(len(tiers)):
+        for spare in range(spares):
+            for step in range(span):
+                cpus = cpus_most - step if ask[ASK_LEAST] else ask[ASK_CPUS] + step
+                c = spare * (cpus_most + 1) + cpus
+                if members[c] == 0:
+                    continue
+                for w in range(len(alive)):
+                    bits = sets[c, w] & alive[w] & ~barred[w] & tiers[tier, w]
+                    while bits != np.uint64(0):
+                        place = low_bit(bits)
+                        bit = np.uint64(1) << place
+                        bits ^= bit
+                        r = np.int64(w) * 64 + np.int64(place)
+                        if (
+                            not fits(now, r, words, guard, need)
+                            or earliest(pt, pr, off[r], cnt[r], words, guard, need, np.int64(0), length, np.int64(1))
+                            != 0
+                        ):
+                            alive[w] &= ~bit
+                            continue
+                        rows[count] = r
+                        count += 1
+                        if count == target:
+                            return count
+    return count if count >= least else np.int64(0)
 
 
 @compiled

@@ -234,8 +234,8 @@ def _pick_near(s: Any, ground: Any, must: Any, sc: Any) -> Any:
     able = np.flatnonzero(fit > 0)
     names = np.unique(switch[able])
     sums = np.zeros(len(names), np.int64)
-    for r in able:
-        sums[np.searchsorted(names, switch[r])] += fit[r]
+    for one in able:
+        sums[np.searchsorted(names, switch[one])] += fit[one]
     forced = np.zeros(len(names), np.bool_)
     lost = 0  # a named row whose switch has no row that fits: nothing serves
     for m in must:
@@ -329,7 +329,7 @@ def choose_slow(
     x = ground.x
     sc.taken[:] = False
     shares = np.int64(0)
-    part = np.int64(s)
+    part: Any = np.int64(s)
     place = np.int64(0)
     failed = False
     first, enough = np.int64(FAR), np.int64(0)

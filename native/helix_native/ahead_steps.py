@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 
@@ -29,7 +29,7 @@ def compiled(function: _F) -> _F:
 
 
 @intrinsic
-def popcount(typingctx: Any, word: Any) -> Any:
+def _popcount(typingctx: Any, word: Any) -> Any:
     """Set bits of a 64-bit word."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -39,13 +39,17 @@ def popcount(typingctx: Any, word: Any) -> Any:
 
 
 @intrinsic
-def low_bit(typingctx: Any, word: Any) -> Any:
+def _low_bit(typingctx: Any, word: Any) -> Any:
     """Place of the lowest set bit of a word that has one."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
 
     return types.uint64(types.uint64), generate
+
+
+popcount: Any = _popcount  # their own types show the arguments of the compiler, not those of a caller
+low_bit: Any = _low_bit
 
 
 @compiled

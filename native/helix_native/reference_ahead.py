@@ -46,6 +46,7 @@ from helix_native.arrays import (
     STARTED,
     Flags,
     Int32,
+    Int64,
     NodeArrays,
     QueueArrays,
     ShapeArrays,
@@ -121,8 +122,8 @@ class Planner:
                 choice.whole[row, MEM : gres.stop] -= amounts[MEM : gres.stop]
         choice.whole = np.maximum(choice.whole, 0)
         nodes, rows = choice.base, choice.rows
-        columns = [nodes.free_cpus[:, None], nodes.free_mem[:, None], rows.gres_free, choice.tables.room.T]
-        free = np.concatenate([column.astype(np.int64) for column in columns], axis=1)
+        columns = (nodes.free_cpus[:, None], nodes.free_mem[:, None], rows.gres_free, choice.tables.room.T)
+        free: Int64 = np.concatenate(columns, axis=1, dtype=np.int64)
         self.empty_now = nodes.empty.copy()
         for row, steps in enumerate(self.steps):
             steps.clamp()
