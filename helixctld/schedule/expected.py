@@ -51,7 +51,7 @@ def _holders(state: State, foreseen: Expectation) -> list[dict[str, Any]]:
         node = state.nodes.get(name)
         for job_id in node.jobs if node is not None else ():
             nodes_of[job_id] = nodes_of.get(job_id, 0) + 1
-    holders = []
+    holders: list[dict[str, Any]] = []
     for job_id, count in nodes_of.items():
         other = state.jobs[job_id]
         t_end = end_time(other)
