@@ -292,11 +292,13 @@ class Controller:
         self.calendar.tick()
         events = timers.due(self.state, now, self.config.min_job_age_s)
         self._mail_notices()
+        least_s = 0.01
         if events:
             try:
                 self.committer.commit(events)
             except HelixError as exc:  # the queue to a full disk: what is due stays due
                 log.warning("what is due waits: %s", exc.msg)
+                least_s = 1.0
                 self.state.rebuild(now)
         elif self.state.dirty_jobs:
             self.planning.wake()
@@ -304,7 +306,8 @@ class Controller:
         if again_s <= 0:
             self.planning.wake()
             again_s = TICK_MAX_S
-        wait = min(TICK_MAX_S, again_s, max(0.01, timers.next_due(self.state, self.config.min_job_age_s) - now))
+        due_s = timers.next_due(self.state, self.config.min_job_age_s) - now
+        wait = max(least_s, min(TICK_MAX_S, again_s, due_s))
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.loop.call_later(wait, self._plan_due)

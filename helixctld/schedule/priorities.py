@@ -35,7 +35,7 @@ class PriorityColumns:
         self.recalculated = 0  # times that all were made anew
         self._fair = np.zeros(1, np.int64)  # factor of each association; the last is that of none
         self._fair_row: dict[str, int] = {}
-        self._usage_seen = -1
+        self._shares_seen = (-1, -1)  # usage_version, accounts_version
         self._seen: tuple[object, ...] = ()
         self._t_all = float("-inf")
         self._partitions: dict[str, int] = {}
@@ -49,7 +49,7 @@ class PriorityColumns:
 
     def due_in(self, state: State, now: float) -> float:
         """Seconds until all priorities are to be made anew; 0 or less: now."""
-        if self._usage_seen != state.usage_version or self._seen != self._versions(state):
+        if self._shares_seen != (state.usage_version, state.accounts_version):
             return 0.0
         return self._t_all + self.options.calc_period_s - now
 
@@ -58,9 +58,10 @@ class PriorityColumns:
 
         Gives the new priorities by job id.
         """
-        versions, everything = self._versions(state), self.due_in(state, now) <= 0
-        if self._usage_seen != state.usage_version or self._seen != versions:
-            self._usage_seen = state.usage_version
+        versions = self._versions(state)
+        everything = self._seen != versions or self.due_in(state, now) <= 0
+        if self._shares_seen != (state.usage_version, state.accounts_version):
+            self._shares_seen = state.usage_version, state.accounts_version
             self._read_shares(state)
         if self._seen != versions:
             self._seen = versions
