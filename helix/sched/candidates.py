@@ -14,19 +14,21 @@ from helix.sched.snapshot import Snapshot
 from helix_native.ahead_arrays import NEVER
 from helix_native.arrays import Flags, Int64
 
-PATIENCE_S = 5 * 86400  #: who has waited for longer overtakes first, in queue order
+PATIENCE = 10  #: so many seconds of waiting count as much as one second of run time less
 
 
 def candidate_order(snapshot: Snapshot, options: SchedOptions) -> Int64:
     """By slot; lower overtakes first.
 
-    Shortest limits first.  On a public trace (KTH-SP2) orders by what jobs usually run, by slowdown so far and by
-    mixtures of these were no better for the mean bounded slowdown; a patience of hours made it worse by a tenth.
+    `easy-sjbf` goes by limits.  `default` goes by the geometric mean of the limit and of what the user's last jobs
+    ran, because limits say little where users ask for far more than they use; waiting makes a job count as shorter, so
+    that long ones are not passed over without end.  Measured on three public traces, in docs/internals/measurements.md.
     """
     limit = snapshot.jobs.order
     if options.bf_mode != "default":
         return limit
-    return np.where(snapshot.jobs.waited_s > PATIENCE_S, np.int64(0), limit)
+    length = np.sqrt(np.where(limit > 0, limit, NEVER).astype(np.float64) * snapshot.recent_s)
+    return (length - snapshot.jobs.waited_s / PATIENCE).astype(np.int64)
 
 
 def considered(snapshot: Snapshot, options: SchedOptions) -> tuple[Snapshot, dict[str, int]]:

@@ -19,6 +19,7 @@ from helix_native.arrays import Int32, Int64
 KEPT = 5  #: last runs kept of a user and name, and of a user
 ALL_KEPT = 101  #: last runs kept of everybody
 GROUPS_MAX = 200_000  #: pairs of user and name; later ones go by their user alone
+RECENT = 2  #: last runs of a user whose mean orders candidates
 LEAST_RUN_S = 1
 
 Float64 = NDArray[np.float64]
@@ -33,10 +34,12 @@ class RunTimes:
         self._user: dict[int, int] = {}
         self._runs: dict[int, deque[float]] = {}  # group -> seconds
         self._shares: dict[int, deque[float]] = {}  # user number -> run / limit
+        self._recent: dict[int, deque[float]] = {}  # user number -> seconds
         self._all: deque[float] = deque(maxlen=ALL_KEPT)
         self._run_of: Float64 = np.zeros(64)  # by group; 0 = nothing known
         self._user_of: Int32 = np.zeros(64, np.int32)  # by group
         self._share_of: Float64 = np.zeros(64)  # by user number; 0 = nothing known
+        self._recent_of: Float64 = np.zeros(64)  # by user number; 0 = nothing known
         self._share = 0.0
 
     def group(self, uid: int, name: str) -> int:
@@ -51,6 +54,7 @@ class RunTimes:
                 self._user_of = np.concatenate([self._user_of, np.zeros_like(self._user_of)])
             if user >= len(self._share_of):
                 self._share_of = np.concatenate([self._share_of, np.zeros_like(self._share_of)])
+                self._recent_of = np.concatenate([self._recent_of, np.zeros_like(self._recent_of)])
             self._user_of[found] = user
         return found
 
@@ -61,8 +65,11 @@ class RunTimes:
         runs.append(max(run_s, LEAST_RUN_S))
         self._run_of[group] = median(runs)
         self.version += 1
+        user = int(self._user_of[group])
+        recent = self._recent.setdefault(user, deque(maxlen=RECENT))
+        recent.append(runs[-1])
+        self._recent_of[user] = sum(recent) / len(recent)
         if limit_s:
-            user = int(self._user_of[group])
             shares = self._shares.setdefault(user, deque(maxlen=KEPT))
             share = min(1.0, max(run_s, LEAST_RUN_S) / limit_s)
             shares.append(share)
@@ -82,3 +89,10 @@ class RunTimes:
         run = self._run_of[groups]
         found = np.where(run > 0, np.ceil(run), by_limit)
         return np.clip(found, LEAST_RUN_S, bound).astype(np.int64)
+
+    def recent(self, groups: Int32, limits: Int64) -> Int64:
+        """How long the last jobs of the users of these groups ran (mean of two), seconds; at most the limit (0 or NEVER
+        = none), which also stands where nothing is known."""
+        bound = np.where((limits > 0) & (limits < NEVER), limits, NEVER)
+        run = self._recent_of[self._user_of[groups]]
+        return np.where(run > 0, np.minimum(np.ceil(run), bound), bound).astype(np.int64)

@@ -85,6 +85,7 @@ class Snapshot:
     spans: SpanArrays
     kept: KeptArrays | None  # what the next plan must go by
     estimate_s: Int64  # by slot: how long the job will probably run, NEVER = unknown
+    recent_s: Int64  # by slot: how long the last jobs of the user ran, at most the limit
     likely: Int64  # by span: when it will probably end, at most its `t_to`
     generation: Int64  # by slot
     entry_name: Int32  # by entry

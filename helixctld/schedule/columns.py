@@ -150,6 +150,7 @@ class Columns:
             spans=spans,
             kept=None if kept is None else kept.freeze(now, places, self.queue, self.shapes.options.bf_resolution_s),
             estimate_s=self.queue.estimates(self.history) if full else _NONE,
+            recent_s=self.queue.recent(self.history),
             likely=self.spans.likely(now, self.history, spans) if full else spans.t_to,
             generation=places.generation,
             entry_name=places.entry,

@@ -180,6 +180,11 @@ class QueueColumns:
         count = max(1, len(self._slots))
         return history.estimates(self._group[:count], self._limit[:count])
 
+    def recent(self, history: RunTimes) -> Int64:
+        """How long the last jobs of each job's user ran, at most its limit, seconds.  [J]"""
+        count = max(1, len(self._slots))
+        return history.recent(self._group[:count], self._limit[:count])
+
     def generation_of(self, slot: int) -> int:
         """Counts the jobs that had the slot."""
         return int(self._generation[slot])

@@ -85,3 +85,13 @@ def test_a_job_that_runs_for_longer_than_usual_is_given_more_time() -> None:
     found = w.cycle.expectation(waits.job_id)
     assert found is not None
     assert found.t_early == pytest.approx(w.now + 3 * HOUR, abs=240)
+
+
+def test_recent_is_the_mean_of_the_users_last_two_runs_whatever_their_names() -> None:
+    runs = RunTimes()
+    mine, other = runs.group(1, "a"), runs.group(2, "a")
+    groups, limits = np.array([mine, mine, other, other], np.int32), np.array([100, 10, 50, 0], np.int64)
+    assert runs.recent(groups, limits).tolist() == [100, 10, 50, NEVER]
+    for name, seconds in (("a", 90.0), ("b", 20.0), ("c", 41.0)):
+        runs.learn(1, name, seconds, 1000)
+    assert runs.recent(groups, limits).tolist() == [31, 10, 50, NEVER]
