@@ -273,8 +273,8 @@ def _priorities(resolved: Resolved) -> None:
             entry.line,
             Severity.WARNING,
             "PriorityType",
-            "priority/multifactor with every PriorityWeight... at 0 gives all jobs the same priority: first come, first "
-            "served",
+            "priority/multifactor with every PriorityWeight... at 0 gives all jobs the same priority: first come, "
+            "first served",
             hint="set PriorityWeightAge, PriorityWeightFairshare or another weight",
         )
     for name in ("PriorityWeightFairshare", "PriorityWeightAssoc", "PriorityWeightQOS", "AccountingStorageEnforce"):

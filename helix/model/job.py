@@ -134,7 +134,7 @@ class Allocation(Struct, omit_defaults=True):
     mem_mib: list[int]
     whole: bool = False  # --exclusive: nothing else may be there
     counts: list[int] = field(default_factory=list)  # CPUs on each node, if one of them has its CPUs counted
-    gres: list[dict[str, str]] = field(default_factory=list)  # on each node: kind -> devices, {"gpu:a100": "0-1"}; [] = none
+    gres: list[dict[str, str]] = field(default_factory=list)  # by node: kind -> devices, {"gpu:a100": "0-1"}; [] = none
 
     component: list[int] = field(default_factory=list)  # of each node, for a heterogeneous job; [] = all 0
     billing_milli: int = -1  # thousandths of billing units it is charged a second; -1 = a unit for each CPU
@@ -203,7 +203,7 @@ class JobRecord(Struct, omit_defaults=True, kw_only=True):
     t_end: float = 0.0
     t_suspended: float = 0.0  # when it was last suspended
     suspended_s: float = 0.0  # total time suspended
-    suspended_for: str = ""  # while SUSPENDED: "" = somebody asked, "preempt" = for `preemptor`, "gang" = its turn is over
+    suspended_for: str = ""  # while SUSPENDED: "" = asked for, "preempt" = for `preemptor`, "gang" = its turn is over
     yields_cpus: bool = False  # its CPUs are given to others; memory and GRES stay its own
     t_kill: float = 0.0  # while COMPLETING: when SIGKILL follows SIGTERM; 0 = KillWait after it
     t_preempt: float = 0.0  # when it was last told to make room

@@ -82,7 +82,7 @@ class Launch(Struct, omit_defaults=True, kw_only=True):
     restart_count: int = 0
     t_start: float = 0.0
     requeue: bool = True
-    components: list[Launch] = field(default_factory=list)  # of a heterogeneous job, this one first; for the environment
+    components: list[Launch] = field(default_factory=list)  # of a heterogeneous job, this first; for the environment
 
 
 class Credential(Struct, omit_defaults=True, kw_only=True):

@@ -79,9 +79,8 @@ def main() -> None:
     queue.set_priorities(first)
     queue.freeze()
     rows = np.arange(JOBS)
-    print(
-        f"one pass over the table: {timed(lambda: columns.plugin.prioritise(columns._table(rows), columns._scale, options)):.1f} ms"
-    )
+    pass_ms = timed(lambda: columns.plugin.prioritise(columns._table(rows), columns._scale, options))
+    print(f"one pass over the table: {pass_ms:.1f} ms")
     now = [3000.0]
 
     def beat() -> None:

@@ -127,8 +127,8 @@ def test_the_factors_of_slurms_manual() -> None:
     one = np.ones(1, np.int64)
     table = PriorityTable(
         age_s=one * 43_200, nodes=one * 25, cpus=one * 100, limit_min=one * 60, fairshare=one * (ONE // 4),
-        assoc=one * 5, qos=one * 50, partition=one * 30, tres=np.array([[100]]), tres_row=np.zeros(1, np.int32), nice=one * 7,
-        site=one * 3, floor=one * 0,
+        assoc=one * 5, qos=one * 50, partition=one * 30, tres=np.array([[100]]), tres_row=np.zeros(1, np.int32),
+        nice=one * 7, site=one * 3, floor=one * 0,
     )  # fmt: skip
     scale = PriorityScale(100, 400, 10, 100, 40, np.array([[200]]))
     chosen = PriorityOptions(1000, 1000, 1000, 1000, 1000, 1000, (("cpu", 1000),), max_age_s=86_400)

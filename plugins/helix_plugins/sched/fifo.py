@@ -104,7 +104,7 @@ def swapped(snapshot: Snapshot, one: int, other: int) -> Snapshot:
 
 
 def apart(snapshot: Snapshot) -> tuple[ShapeArrays, TableArrays]:
-    """Shapes and tables in which each reservation is a partition of its own (and another one in each partition), so that
+    """Shapes and tables in which each reservation is a partition of its own (another one in each partition), so that
     who waits inside holds back those inside only, and those outside nobody inside."""
     shapes, tables, count = snapshot.shapes, snapshot.tables, len(snapshot.rows.host)
     clone = pack_bits(np.arange(count) >= count - len(snapshot.clones))

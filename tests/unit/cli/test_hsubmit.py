@@ -453,8 +453,13 @@ def test_wait_exits_as_the_job(submit: Any, peer: Any, ends: list[tuple[str, str
 
 def test_test_only_submits_nothing_and_says_where(submit: Any, peer: Any) -> None:
     peer.answers["job.submit"] = {
-        **{"test": True, "job_id": 43, "t_start": 1_800_000_000.5, "now": True},
-        **{"cpus": 4, "nodes": "n[1-2]", "partition": "debug"},
+        "test": True,
+        "job_id": 43,
+        "t_start": 1_800_000_000.5,
+        "now": True,
+        "cpus": 4,
+        "nodes": "n[1-2]",
+        "partition": "debug",
     }
     status, args, out, err = submit("--test-only", "-N2", "--wrap", "true")
     assert (status, out, args.test_only) == (0, "", True)
