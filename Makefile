@@ -4,11 +4,12 @@ VENV  ?= .venv
 BIN   := $(VENV)/bin
 PY    := $(BIN)/python
 
-.PHONY: help setup demo test check man bench clean
+.PHONY: help setup kernels demo test check man bench clean
 
 help:
 	@echo "make demo   a cluster of one controller and four nodes runs batch scripts and an array, then goes away"
 	@echo "make test   all tests"
+	@echo "make kernels  compile the scheduling kernels ahead of their first use"
 	@echo "make check  linters, types, import rules, generated files, man pages"
 	@echo "make bench  the measurements of tests/bench"
 	@echo "make man    write the generated pages, completion and state tables again"
@@ -20,7 +21,10 @@ setup:
 demo: setup
 	@tools/demo.sh $(BIN)
 
-test: setup
+kernels: setup
+	@NUMBA_CACHE_DIR=$${NUMBA_CACHE_DIR:-$(CURDIR)/spool/kernels} $(PY) -m helix_native.warm
+
+test: kernels
 	$(PY) -m pytest $(PYTEST_ARGS)
 
 check: setup
@@ -36,7 +40,7 @@ check: setup
 man: setup
 	$(PY) tools/generate.py
 
-bench: setup
+bench: kernels
 	@set -e; for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(PY) $$bench; done
 
 clean:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import helix_native
@@ -26,6 +28,7 @@ from helix.plugin.registry import load_plugin
 from helix.sched.options import SchedOptions
 from helix.sched.plan import Plan
 from helix.sched.snapshot import Snapshot
+from helix_native.warm import compile_apart, is_cached
 from helixctld.core.state import State
 from helixctld.io.account_config import priority_options
 from helixctld.io.commit import Committer
@@ -99,18 +102,24 @@ class Planning:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="planner")
         self._ahead_pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
         self._warming = ThreadPoolExecutor(1, thread_name_prefix="warming")
+        self._compiling: list[subprocess.Popen[bytes]] = []  # the process that compiles, once there is one
         self._timer: asyncio.TimerHandle | None = None
         self._ahead_timer: asyncio.TimerHandle | None = None
         self._stopped = False
 
     def warm_up(self, cache_dir: str) -> None:
         """Load (or compile) the kernels in a thread; until then the numpy reference plans, as far as it can."""
-        os.environ.setdefault("NUMBA_CACHE_DIR", cache_dir)
-        self._warming.submit(self._warm_up_in_thread)
+        cache = os.environ.setdefault("NUMBA_CACHE_DIR", cache_dir)
+        self._warming.submit(self._warm_up_in_thread, Path(cache))
 
-    def _warm_up_in_thread(self) -> None:
+    def _warm_up_in_thread(self, cache: Path) -> None:
         started = time.perf_counter()
         try:
+            if not is_cached(cache):
+                log.info("compiling the kernels into %s, once; until then larger passes are slow", cache)
+                compile_apart(cache, self._compiling.append)
+            if self._stopped:
+                return
             helix_native.warm_up()
         except Exception:  # boundary: without the fast kernels the reference goes on planning
             log.exception("the fast kernels cannot be loaded; planning goes on without them")
@@ -319,7 +328,7 @@ class Planning:
         self.cycle.counters = Counters()
 
     def stop(self) -> None:
-        """No more passes; one under way, or kernels that are being compiled, are left to the end of the process."""
+        """No more passes; one under way, or kernels that are being loaded, are left to the end of the process."""
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
@@ -328,4 +337,6 @@ class Planning:
         self.room.stop()
         self._ahead_pool.shutdown(wait=False, cancel_futures=True)
         self._warming.shutdown(wait=False, cancel_futures=True)
+        for process in self._compiling:
+            process.kill()
         self._pool.shutdown(wait=False, cancel_futures=True)
