@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from helix.model.job_state import Reason
 from helix_native.ahead_arrays import (
@@ -63,6 +64,16 @@ CODES: dict[Reason, int] = {reason: code for code, reason in REASONS.items() if 
 
 
 @dataclass(frozen=True, slots=True)
+class Past:
+    """An earlier pass that looked at everything: what it saw and what it promised (slots, epoch seconds, rows)."""
+
+    snapshot: Snapshot
+    slots: Int32
+    starts: NDArray[np.float64]
+    rows: Int32
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Indexes: nodes by `NodeRecord.index`, partitions by `partitions`, jobs by slot.  Names of entries and generations
     of slots tell, at a later time, whether an entry or a slot is still the same job's."""
@@ -92,6 +103,7 @@ class Snapshot:
     user: Int64  # by slot: uid
     node_names: tuple[str, ...]
     pools_epoch: int  # of the numbers of the pools
+    past: Past | None = None  # since which little may have changed
     full: bool = True  # every job is to be given an expected start; otherwise only what can start now matters
     compress: bool = False  # something ended early: kept reservations may move
     gres_kinds: tuple[str, ...] = ()  # columns of GRES

@@ -19,9 +19,11 @@ import numpy as np
 
 from helix.model.job_state import Reason
 from helix.plugin.families import SchedPlanner, SelectPlugin
+from helix.sched import alike
 from helix.sched.options import SchedOptions
 from helix.sched.plan import Plan
-from helix.sched.snapshot import CODES, Snapshot
+from helix.sched.since import past_of
+from helix.sched.snapshot import CODES, Past, Snapshot
 from helix_native import is_warm
 from helix_native.ahead_arrays import LIMITED
 from helixctld.core.state import State
@@ -125,6 +127,7 @@ class Cycle:
         self._full_s = 0.0  # what the last full pass took to plan
         self._quick_s = 0.0  # likewise, a quick one
         self._blind = False  # the planner does not look ahead
+        self._past: Past | None = None  # the last pass that looked at everything
         self._early = False  # something ended early since the last pass
         self._reloads = -1
 
@@ -192,7 +195,10 @@ class Cycle:
             self.kept.clear()
         self._early |= columns.spans.released_early
         if self.options.bf_mode != "conservative":
-            return columns.freeze(now, full=full)
+            snapshot = columns.freeze(now, full=full)
+            past = None if full or columns.spans.extended else self._past
+            columns.spans.extended = False
+            return snapshot if past is None else replace(snapshot, past=past)
         return columns.freeze(now, self.kept, full=full, compress=self._early)
 
     def refresh_priorities(self, state: State, now: float) -> None:
@@ -228,6 +234,7 @@ class Cycle:
         assert snapshot is not None, "no pass is under way"
         t = self.timer()
         self._blind = plan.later is None
+        self._past = past_of(snapshot, plan) if snapshot.depth > alike.FEW else None
         if plan.full:
             self._full_s = t - self._began
             if not self.ahead.running:  # what it would have found is known now
@@ -278,6 +285,7 @@ class Cycle:
         self._full_s = t - self._ahead_began
         self._look_ahead(plan, snapshot, self._full_s, now)
         if len(plan.start_job):
+            self._past = None  # quick passes passed something over
             self.pace.wake(t)
         self.ahead.finished(self.timer(), 0.0, again_s=None, waiting=False)
         return self._reasons(plan, state)
@@ -290,7 +298,7 @@ class Cycle:
 
     def abandon(self) -> None:
         """End a pass whose planning failed; it is tried again, not at once."""
-        self._snapshot = None
+        self._snapshot = self._past = None
         self.pace.finished(self.timer(), 0.0, again_s=CONFLICT_DELAY_MAX_S, waiting=True)
 
     def abandon_ahead(self) -> None:
@@ -305,6 +313,7 @@ class Cycle:
         self.options = self.pace.options = options
         self.ahead.options = _ahead_options(options)
         self.columns.set_options(options)
+        self._past = None
         self.wake()
 
     def expectation(self, job_id: int) -> Expectation | None:

@@ -34,6 +34,7 @@ class SpanColumns:
     def __init__(self, rows: RowColumns, sources: Sources) -> None:
         self.rows = rows
         self.sources = sources
+        self.extended = False  # a job is to end later than it was
         self.released_early = False  # a job left before its limit since the last freeze
         self._row = np.zeros(0, np.int32)
         self._pool = np.zeros(0, np.int32)
@@ -65,11 +66,14 @@ class SpanColumns:
     def take(self, state: State, job: JobRecord, part: int, pools: Amounts) -> None:
         """Note what an active job takes, in place of what was noted of it before.  `part`: number of its partition,
         -1 if that is gone."""
+        before = self._of.get(job.job_id)
+        before_end = float(self._end[before[0]]) if before else _FAR
         self.drop(job.job_id, early=False)
         alloc = job.alloc
         if alloc is None:
             return
         end, stopped = end_of(job)
+        self.extended |= end > before_end + 1
         spans: list[int] = []
         kinds = len(self.sources.gres.kinds)
         for place, (name, count, mem) in enumerate(zip(alloc.nodes, alloc.cpus, alloc.mem_mib, strict=True)):

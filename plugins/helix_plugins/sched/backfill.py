@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from helix.sched import alike
 from helix.sched.alike import first_alike, must_see_all
 from helix.sched.candidates import as_usual, candidate_order, considered
 from helix.sched.options import SchedOptions
 from helix.sched.plan import Plan, plan_of_ahead
+from helix.sched.since import only, promises_stand, to_look_at
 from helix.sched.snapshot import Snapshot, no_kept
 from helix_native import kernels
 from helix_native.ahead_arrays import AheadParams, AheadResult
@@ -32,15 +34,22 @@ class Backfill:
         """One pass over the whole queue, at most `options.starts_max` starts."""
         seen, passed_over = considered(snapshot, options)
         order = candidate_order(seen, options)
-        if not snapshot.full and options.bf_mode not in _ALL_PROMISED:
+        if not snapshot.full and options.bf_mode not in _ALL_PROMISED and not passed_over:
+            entries = to_look_at(seen)
+            if entries is not None and seen.past is not None:
+                few = only(seen, entries)
+                plan = plan_of_ahead(few, _run(few, options, order), full=False, keep=True)
+                if promises_stand(plan, seen.past, options.bf_resolution_s):
+                    plan.counters.update(depth=snapshot.depth, not_reached=0)
+                    return plan
             few, groups = first_alike(seen)
             if groups is not None:
                 result = _run(few, options, order)
                 if not must_see_all(result, groups):
-                    plan = plan_of_ahead(few, result, full=False, keep=False)
+                    plan = plan_of_ahead(few, result, full=False)
                     plan.counters.update(passed_over, depth=snapshot.depth, not_reached=0)
                     return plan
-        keep = snapshot.full or options.bf_mode == "conservative"
+        keep = snapshot.full or options.bf_mode == "conservative" or snapshot.depth > alike.FEW
         plan = plan_of_ahead(seen, _run(seen, options, order), full=snapshot.full, keep=keep)
         plan.counters.update(passed_over)
         if snapshot.full and bool((snapshot.likely < snapshot.spans.t_to).any()):

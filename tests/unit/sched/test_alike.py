@@ -8,6 +8,7 @@ import pytest
 from helpers.sched_world import World
 
 import helix.sched.alike
+from helix.model import events as ev
 from helix.sched.options import SchedOptions
 from helix_plugins.sched.backfill import Backfill
 
@@ -45,3 +46,47 @@ def test_the_same_jobs_start(mode: str, seed: int, monkeypatch: pytest.MonkeyPat
         starts.append(order)
     assert starts[0] == starts[1]
     assert sum(map(len, starts[0])) > 10
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_looking_only_at_what_changed_starts_the_same_jobs(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(seed)
+
+    def request() -> dict[str, object]:
+        return {
+            "cpus_per_task": rng.choice([1, 2, 3, 8]),
+            "nodes_min": rng.choice([1, 1, 2]),
+            "nodelist": rng.choice(["", "", "n1", "n3"]),
+            "time_limit_s": rng.choice([600, 7200, 36000]),
+            "licenses": rng.choice(["", "", "", "x"]),
+        }
+
+    first = [request() for _ in range(25)]
+    moves = [(rng.choice(["submit", "submit", "end", "wait", "hold"]), rng.random(), request()) for _ in range(30)]
+    histories = []
+    for few in (0, 10**9):
+        monkeypatch.setattr(helix.sched.alike, "FEW", few)
+        w = World(3, 8, options=SchedOptions(def_mem_per_cpu_mib=10), planner=Backfill())
+        w.state.set_licences({"x": 2})
+        for fields in first:
+            w.submit(**fields)
+        history, used = [], 0
+        for word, share, fields in moves:
+            active, waiting = sorted(w.state.active), sorted(w.state.schedulable)
+            if word == "submit":
+                w.submit(**fields)
+            elif word == "end" and active:
+                w.end(w.state.jobs[active[int(share * len(active))]])
+            elif word == "hold" and waiting:
+                w.do(ev.JobHeld(t=w.now, job_id=waiting[int(share * len(waiting))]))
+            else:
+                w.now += 200 * share
+            for _ in range(2):
+                w.ticks += 1.0
+                used += w.cycle._past is not None
+                ran = w.begin(w.cycle.run_inline(w.state, w.now, full=False)[0])
+                history.append(sorted((job.job_id, tuple(w.where(job))) for job in ran))
+        histories.append(history)
+        assert bool(used) is (few == 0)
+    assert histories[0] == histories[1]
+    assert sum(map(len, histories[0])) > 5
