@@ -68,7 +68,7 @@ from helix_native.ahead_place import (
 from helix_native.ahead_pools import lacking, load_pools, pools_from, pools_until
 from helix_native.ahead_rows import GROUP, class_of
 from helix_native.ahead_slow import count_failures, scratch_of
-from helix_native.ahead_steps import FAR, compiled
+from helix_native.ahead_steps import FAR, compiled, entry, inlined
 from helix_native.arrays import (
     FAIL_COUNT,
     PRIORITY,
@@ -273,7 +273,7 @@ def _limit_cut(
     return limit
 
 
-@compiled
+@inlined
 def _now(
     e: Any, k: Any, cut: Any, queue: Any, jobs: Any, res: Any, ground: Any, steps: Any, pools: Any, orders: Any,
     keys: Any, shares: Any, log: Any, work: Any, tallies: Any, sc: Any,
@@ -306,7 +306,7 @@ def _now(
     return np.int64(PRIORITY), np.int64(0), limit
 
 
-@compiled
+@inlined
 def _later(
     e: Any, k: Any, first: Any, stop: Any, queue: Any, jobs: Any, res: Any, ground: Any, steps: Any, pools: Any,
     orders: Any, keys: Any, shares: Any, log: Any, work: Any, tallies: Any, sc: Any,
@@ -328,8 +328,8 @@ def _later(
     return np.int64(FAR)
 
 
-@compiled
-def _plan(
+@entry
+def _ground(
     nodes: Any, shapes: Any, tables: Any, queue: Any, rows: Any, needs: Any, extra: Any, jobs: Any, pool_table: Any,
     spans: Any, kept: Any, params: Any, full: Any, part: Any, top: Any,
 ) -> Any:  # fmt: skip
@@ -350,16 +350,13 @@ def _plan(
     shares = np.empty((256 + 2 * len(nodes.cpus), C_COLUMNS), np.int64)
     if params.backfill and len(kept.row) > 0:
         steps, pools, shares = _load_kept(kept, queue, jobs, gates, res, ground, steps, pools, shares, work, tallies)
-    return _walk(
-        queue, jobs, params, res, ground, steps, pools, key, cut_key, keys, orders, gates, work, tallies, shares, sc,
-        tables.part_gate,
-    )  # fmt: skip
+    return res, ground, steps, pools, key, cut_key, keys, orders, gates, work, tallies, shares, sc
 
 
-@compiled
+@entry
 def _walk(
-    queue: Any, jobs: Any, params: Any, res: Any, ground: Any, steps: Any, pools: Any, key: Any, cut_key: Any,
-    keys: Any, orders: Any, gates: Any, work: Any, tallies: Any, shares: Any, sc: Any, part_gate: Any,
+    queue: Any, jobs: Any, params: Any, part_gate: Any, res: Any, ground: Any, steps: Any, pools: Any, key: Any,
+    cut_key: Any, keys: Any, orders: Any, gates: Any, work: Any, tallies: Any, shares: Any, sc: Any,
 ) -> Any:  # fmt: skip
     """The phases: 0 = fifo, 1 = in queue order with reservations, 2 = backfill, 3 = predictions."""
     entries, parts, size = len(queue.shape), len(part_gate), len(ground.up)
@@ -548,7 +545,7 @@ def _walk(
     )  # fmt: skip
 
 
-@compiled
+@entry
 def _result(starts: Any, started: Any, plan: Any, shares: Any, jobs: Any, code: Any, lacks: Any) -> Any:
     """The columns of `AheadResult` up to `pool`, and `chunk`: starts first, then the rest in the order decided."""
     count = np.int64(0)
@@ -635,8 +632,11 @@ def plan_ahead(
 ) -> AheadResult:
     """One pass that looks ahead; see `reference_ahead`."""
     full, part, top = _tree_for(nodes, shapes, queue, params)
-    starts, started, plan, shares, code, lacks, block_entry, fails, only, tested, truncated = _plan(
+    ground = _ground(
         nodes, shapes, tables, queue, rows, needs, extra, jobs, pools, spans, kept, params, full, part, top
+    )
+    starts, started, plan, shares, code, lacks, block_entry, fails, only, tested, truncated = _walk(
+        queue, jobs, params, tables.part_gate, *ground
     )
     entry, t_start, limit, protected, backfilled, ptr, row, cpus, mem, expected, chunk = _result(
         starts, started, plan, shares, queue.job, code, lacks

@@ -145,9 +145,10 @@ def _serve(
             sc.rank[r] = np.int64(order[r]) << 12 | min(spare, np.int64(4095))
             continue
         i = entry_of(pt, off[r], cnt[r], begin)
-        used = pr[i * words] & value[0]
+        used = have[0] if entire else pr[i * words] & value[0]
         if room >= 0:
-            used = min(used, (pr[i * words + word[room]] >> shift[room]) & value[room])
+            there = (pr[i * words + word[room]] >> shift[room]) & value[room]
+            used = min(used, have[room] if entire else there)
         sc.use[r] = _cores(used, width[r])
         sc.rank[r] = np.int64(order[r]) << 12 | spare_of(pr, i, words, len(gres), word, shift, value)
         low[:] = cap[r]

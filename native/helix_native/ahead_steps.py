@@ -17,15 +17,33 @@ from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 
+from helix_native.kernel_cache import folder
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 FAR = 1 << 30  #: slots; for ever
+
+_config: Any = numba.config
+if "/kernels-" not in _config.CACHE_DIR:  # before the first function that is cached is defined
+    _config.CACHE_DIR = folder(_config.CACHE_DIR)
 
 USED, OVER = 0, 1  #: places of the state array: entries used of the pool; the pool was too small
 
 
-def compiled(function: _F) -> _F:
-    """Compile without the interpreter's lock, kept on disk."""
+def entry(function: _F) -> _F:
+    """Compile without the interpreter's lock, kept on disk; callable from Python."""
     return cast(_F, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
+
+
+def inlined(function: _F) -> _F:
+    """The same for what is called at one place of a large function: compiled as a part of it."""
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "inline": "always"}
+    return cast(_F, numba.njit(nogil=True, error_model="numpy", **options)(function))
+
+
+def compiled(function: _F) -> _F:
+    """The same for what only compiled code calls: without the wrappers for Python, most of the compile time."""
+    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return cast(_F, numba.njit(nogil=True, cache=True, error_model="numpy", **options)(function))
 
 
 @intrinsic

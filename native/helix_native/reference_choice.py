@@ -168,7 +168,7 @@ class Choice(Pass):
         if plain is not None and not net:
             at = self._choose_plain(s, plain, fit, view)
             return None if at is None else (at, np.full(len(at), plain.tasks, np.int64))
-        use = self._use(s, view.at)
+        use = self._use(s, self.whole if self.shapes.exclusive[s] else view.at)
         self.nodes = self.base._replace(rank=self._ranks(s, view).astype(np.int32))
         found = self._choose_near(s, fit, use) if net else self.select(s, fit, use)
         self.nodes = self.base

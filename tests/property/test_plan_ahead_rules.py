@@ -6,7 +6,7 @@ import numpy as np
 from helpers.ahead_brute import brute_plan
 from helpers.ahead_cases import AheadCase, ahead_case, difference
 from helpers.plan_arrays import Case, Checker
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helix_native.ahead_arrays import NEVER, AheadResult, SpanArrays
@@ -137,11 +137,12 @@ def test_protected_reservations_are_where_they_would_be_without_backfill(seed: i
     case = simple_queue(seed, protect=protect, predict=False, shortest_first=False)
     whole = plan_ahead(*case)
     entries = whole.start_entry[whole.starts :]
-    assume(len(entries) == protect)
+    if not len(entries):
+        return
     fewer = case.queue.starts.copy()
     fewer[case.queue.job[int(entries.max()) + 1 :]] = 0
     alone = plan_ahead(*case._replace(queue=case.queue._replace(starts=fewer)))
-    for i in range(protect):
+    for i in range(len(entries)):
         mine, other = whole.starts + i, alone.starts + i
         assert whole.protected[mine]
         assert whole.start_entry[mine] == alone.start_entry[other]
@@ -154,7 +155,6 @@ def test_protected_reservations_are_where_they_would_be_without_backfill(seed: i
 def test_backfilled_starts_never_delay_the_protected_job(seed: int) -> None:
     case = simple_queue(seed, protect=1, predict=False)
     first = plan_ahead(*case)
-    assume(first.starts)
     limits = first.limit_s[: first.starts]
     row, end, cpus, mem, gres = [], [], [], [], []
     for i in range(first.starts):
@@ -188,7 +188,8 @@ def test_backfilled_starts_never_delay_the_protected_job(seed: int) -> None:
 @given(SEEDS)
 def test_a_job_of_lower_priority_moves_nobody_that_has_a_reservation(seed: int) -> None:
     case = simple_queue(seed, protect=-1, predict=True)
-    assume(len(case.queue.shape) > 1)
+    if len(case.queue.shape) < 2:
+        return
     last = len(case.queue.shape) - 1
     fewer = case.queue.starts.copy()
     fewer[last] = 0
