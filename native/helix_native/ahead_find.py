@@ -142,7 +142,8 @@ def find_now(k: Any, ground: Any, steps: Any, orders: Any, keys: Any, shares: An
             )  # fmt: skip
         else:
             count = rows_now(
-                ask, gres, ground, steps, length, keys.alive[k], work.some, work.barred,
+                ask, gres, ground, steps, length, keys.alive[k],
+                work.idle if ask[ASK_WHOLE] else work.some, work.barred,
                 _ranks(row, ask, len(gres), ground, orders), row[K_LEAST], row[K_TARGET], row[K_FLAT] == 1,
                 work.sort_keys, work.rows, work.amounts, work.need,
             )  # fmt: skip

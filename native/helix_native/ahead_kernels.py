@@ -177,13 +177,17 @@ def _new_work(
 ) -> Any:
     size, kinds = ground.cap.shape
     words = (size + 63) >> 6
-    some = np.zeros(words, np.uint64)
+    some, idle = np.zeros(words, np.uint64), np.zeros(words, np.uint64)
     for r in range(size):
-        if ground.up[r] and steps.now[r * len(ground.guard)] & ground.value[0] > 0:
+        free = steps.now[r * len(ground.guard)] & ground.value[0]
+        if ground.up[r] and free > 0:
             some[r >> 6] |= np.uint64(1) << np.uint64(r & 63)
+        if ground.up[r] and free == ground.cap[r, 0]:
+            idle[r >> 6] |= np.uint64(1) << np.uint64(r & 63)
     sets, members, tiers, place, cpus_most, spare_most = _sets_of(ground, steps, queue_length)
     return Work(
-        some, np.zeros(words, np.uint64), full, part, np.int64(full.shape[0] // 2), np.int64(top), np.int64(window),
+        some, idle, np.zeros(words, np.uint64), full, part, np.int64(full.shape[0] // 2), np.int64(top),
+        np.int64(window),
         np.int64(candidates), np.empty(size + 1, np.int64), np.empty(size + 1, np.int64), np.empty(words, np.uint64),
         np.empty(words, np.uint64), np.empty(words, np.uint64), np.empty(kinds, np.int64),
         np.empty(len(ground.guard), np.int64), np.empty(size, np.int32),

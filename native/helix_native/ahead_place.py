@@ -23,6 +23,7 @@ class Work(NamedTuple):
     """Sets, scratch and constants of a pass.  R rows, W words of row bits."""
 
     some: Any  # [W] rows with a free CPU now
+    idle: Any  # [W] rows with all their CPUs free now
     barred: Any  # [W] rows that a waiting job keeps (fifo)
     full: Any  # the tree; no lines = there is none
     part: Any
@@ -147,6 +148,10 @@ def _apply(
                 some[r >> 6] |= bit
             else:
                 some[r >> 6] &= ~bit
+            if now[r * words] & value == cpus[r, 0]:
+                work.idle[r >> 6] |= bit
+            else:
+                work.idle[r >> 6] &= ~bit
             if len(work.sets) > 0 and work.place[r] >= 0:
                 c = class_of(
                     r, now, words, ground.gres_of.shape[1], ground.word, ground.shift, ground.value, work.cpus_most,
