@@ -55,6 +55,6 @@ headers=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("inc
     echo "setup: installing Helix and its tools (once, and again when the build changes)"
     "$venv/bin/python" -m pip install -qq --disable-pip-version-check --editable '.[dev]'
     # The scheduling kernels take a while to compile; clusters of this checkout find them in spool/kernels.
-    NUMBA_CACHE_DIR=$PWD/spool/kernels "$venv/bin/python" -c 'import helix_native; helix_native.warm_up()'
+    NUMBA_CACHE_DIR=$PWD/spool/kernels "$venv/bin/python" -m helix_native.warm
     echo "$now" >"$stamp"
 ) 9>"$venv/.helix-lock"

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -19,20 +20,18 @@ from importlib.metadata import version
 from pathlib import Path
 
 import helix_native
+from helix_native.kernel_cache import folder
 
+VERSIONS_KEPT = 3
 NICE = 10  #: of the compiling process: jobs and the daemon come first
 
 
 def note_of(cache: Path) -> Path:
-    """The file that says that `cache` holds everything these sources need."""
-    digest = hashlib.sha256()
+    """The file that says that `cache` holds everything these sources need, compiled by these versions."""
+    digest = hashlib.sha256(str(Path(__file__).parent).encode())  # numba's index goes by the place of the sources
     for word in (version("numba"), version("numpy"), version("llvmlite"), sys.version, platform.machine()):
-        digest.update(word.encode())
-    folder = Path(__file__).parent
-    for source in sorted(folder.glob("*.py")):
-        digest.update(source.read_bytes())
-    digest.update(str(folder).encode())  # numba's index goes by the place of the sources
-    return cache / f"compiled-{digest.hexdigest()[:32]}"
+        digest.update(word.encode() + b"\0")
+    return Path(folder(str(cache))) / f"complete-{digest.hexdigest()[:16]}"
 
 
 def is_cached(cache: Path) -> bool:
@@ -60,6 +59,13 @@ def compile_apart(cache: Path, started: Callable[[subprocess.Popen[bytes]], None
         raise RuntimeError(f"compiling the kernels ended with {process.returncode}: {last[:200]}")
 
 
+def _drop_old(cache: Path) -> None:
+    """Leave the folders of the latest few versions of the sources."""
+    folders = sorted(cache.glob("kernels-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in folders[VERSIONS_KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
 def main() -> int:
     """Compile unless it is done; 0, or 1 without NUMBA_CACHE_DIR."""
     place = os.environ.get("NUMBA_CACHE_DIR", "")
@@ -77,9 +83,9 @@ def main() -> int:
         began = time.perf_counter()
         print("compiling the scheduling kernels, once (a minute or two)", flush=True)
         helix_native.warm_up()
-        for old in cache.glob("compiled-*"):
-            old.unlink(missing_ok=True)
+        note.parent.mkdir(parents=True, exist_ok=True)
         note.touch()
+        _drop_old(cache)
         print(f"compiled in {time.perf_counter() - began:.0f} s", flush=True)
     return 0
 
