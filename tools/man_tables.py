@@ -23,11 +23,12 @@ from helix.errors import KINDS, HelixError
 from helix.model.job_state import STATE_CODES, JobState, LaunchFailure, Reason
 from helix.model.reservation import RESERVATION_FLAGS
 from helix.words import NODE_STATE_CODES
+from helixctld.sim import cli as hsim
 
 WORDS = ROOT / "man" / "src" / "words.md"
 
 #: Commands that have a page, in the order of importance.
-COMMANDS = (*commands.COMMANDS, "hcluster")
+COMMANDS = (*commands.COMMANDS, "hcluster", "hsim")
 
 _STATUS_TEXT = {
     STORED: "Kept with the job; nothing uses it yet.",
@@ -37,7 +38,8 @@ _STATUS_TEXT = {
 
 def command(name: str) -> Command:
     """What a command declares about itself."""
-    return hcluster.COMMAND if name == "hcluster" else commands.load(name)
+    others = {"hcluster": hcluster.COMMAND, "hsim": hsim.COMMAND}
+    return others.get(name) or commands.load(name)
 
 
 def sentence(text: str) -> str:
@@ -198,13 +200,13 @@ def reason_list() -> str:
     return "\n".join(f"`{name}`\n:   {text}\n" for name, text in reasons().items())
 
 
-def node_state_list() -> str:
-    """Node states with their compact forms."""
 def reservation_flag_list() -> str:
     """Flags of advance reservations."""
     return "\n".join(f"`{flag}`\n:   {text[0].upper()}{text[1:]}.\n" for flag, text in RESERVATION_FLAGS.items())
 
 
+def node_state_list() -> str:
+    """Node states with their compact forms."""
     return "\n".join(f"`{name}` ({NODE_STATE_CODES[name]})\n:   {text}\n" for name, text in node_states().items())
 
 
