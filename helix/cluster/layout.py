@@ -136,7 +136,7 @@ def default_dir() -> Path:
 
 
 def kernel_cache() -> Path:
-    """Where the compiled scheduling kernels of all local clusters of this user are kept (compiled once, `make kernels`)."""
+    """Where the compiled scheduling kernels of all local clusters of this user are kept (`make kernels` fills it)."""
     checkout = checkout_root(Path(__file__).resolve().parent)
     if checkout is not None and os.access(checkout / "spool", os.W_OK):
         return checkout / "spool" / "kernels"

@@ -76,9 +76,7 @@ class JobHandlers:
         self._limits(spec)
         group = ctl.people.group_name(owner.gid)
         ctl.planning.require_possible(spec, [p.name for p in partitions], Who(owner.user, owner.uid, group))
-        record = JobRecord(
-            job_id=0, uid=owner.uid, gid=owner.gid, user=owner.user, group=group, spec=spec, assoc=assoc
-        )
+        record = JobRecord(job_id=0, uid=owner.uid, gid=owner.gid, user=owner.user, group=group, spec=spec, assoc=assoc)
         record.partition = partitions[0].name
         require_submit(ctl.state, record)
         if args.test_only:

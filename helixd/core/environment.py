@@ -29,10 +29,26 @@ _JOB = (
 # fmt: on
 #: what is told of each component of a heterogeneous job, with _HET_GROUP_n after it
 HET_GROUP = (
-    "JOB_ID", "JOBID", "JOB_NAME", "JOB_NODELIST", "NODELIST", "JOB_NUM_NODES", "NNODES", "NTASKS", "NPROCS",
-    "JOB_CPUS_PER_NODE", "TASKS_PER_NODE", "NTASKS_PER_NODE", "CPUS_PER_TASK", "MEM_PER_NODE", "MEM_PER_CPU",
-    "JOB_PARTITION", "JOB_ACCOUNT", "JOB_QOS", "JOB_GPUS",
-)  # fmt: skip
+    "JOB_ID",
+    "JOBID",
+    "JOB_NAME",
+    "JOB_NODELIST",
+    "NODELIST",
+    "JOB_NUM_NODES",
+    "NNODES",
+    "NTASKS",
+    "NPROCS",
+    "JOB_CPUS_PER_NODE",
+    "TASKS_PER_NODE",
+    "NTASKS_PER_NODE",
+    "CPUS_PER_TASK",
+    "MEM_PER_NODE",
+    "MEM_PER_CPU",
+    "JOB_PARTITION",
+    "JOB_ACCOUNT",
+    "JOB_QOS",
+    "JOB_GPUS",
+)
 #: names that only the scheduler sets
 RESERVED = frozenset(
     [f"{prefix}_{name}" for name in _JOB for prefix in ("SLURM", "HELIX")]

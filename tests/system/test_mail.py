@@ -164,9 +164,7 @@ def test_shares_of_the_time_limit_and_hopeless_dependencies(mailing, post, work)
     ]
     post.mails.clear()
     waits = submit(mailing, work, "true", "-J", "late", f"-dafterok:{job}", "--mail-type=INVALID_DEPEND", *NULL)
-    assert wait_mails(mailing, post, 1) == [
-        f"Helix Job_id={waits} Name=late dependency can never hold"
-    ]
+    assert wait_mails(mailing, post, 1) == [f"Helix Job_id={waits} Name=late dependency can never hold"]
     mailing.run("hcancel", str(waits))
     nothing_more(mailing, post, work, 1)
 

@@ -185,8 +185,7 @@ def process_state(pid: int) -> str:
 def test_suspension_leaves_time_to_who_catches_sigtstp(server: Server, tmp_path: Path) -> None:
     told = tmp_path / "told"
     job = server.run(
-        f"#!/bin/bash\ntrap 'echo tstp >>{told}' TSTP\ntrap 'echo cont >>{told}' CONT\n"
-        "while :; do sleep 0.02; done\n"
+        f"#!/bin/bash\ntrap 'echo tstp >>{told}' TSTP\ntrap 'echo cont >>{told}' CONT\nwhile :; do sleep 0.02; done\n"
     )
     pid = server.wait(Kind.STARTED, job).main_pid
     server.order(job, stepspec.OP_SUSPEND, 1)
