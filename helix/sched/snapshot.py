@@ -105,7 +105,7 @@ class Snapshot:
     pools_epoch: int  # of the numbers of the pools
     past: Past | None = None  # since which little may have changed
     full: bool = True  # every job is to be given an expected start; otherwise only what can start now matters
-    compress: bool = False  # something ended early: kept reservations may move
+    compress: bool = False  # a job ended: kept reservations may move earlier
     gres_kinds: tuple[str, ...] = ()  # columns of GRES
     clones: tuple[str, ...] = ()  # whose rows those after the nodes are, by name of the reservation
     inside: Int32 = field(default_factory=lambda: np.zeros(0, np.int32))  # by shape: number of a reservation, -1 = none

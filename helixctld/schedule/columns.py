@@ -34,7 +34,7 @@ from helixctld.schedule.queue_columns import Entry, QueueColumns
 from helixctld.schedule.row_columns import RowColumns
 from helixctld.schedule.shape_columns import MakeRequest, ShapeColumns
 from helixctld.schedule.sources import Sources
-from helixctld.schedule.span_columns import SpanColumns, ended_early
+from helixctld.schedule.span_columns import SpanColumns
 
 #: states after which a run time says something about the next
 _TELLING = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY})
@@ -260,7 +260,7 @@ class Columns:
                 self.spans.set_group(job_id, self.history.group(job.uid, job.spec.name))
             else:
                 self.pools.drop_running(job_id)
-                self.spans.drop(job_id, early=job is None or ended_early(job))
+                self.spans.drop(job_id)
                 if job is not None:
                     self._learn(job)
         state.dirty_active.clear()

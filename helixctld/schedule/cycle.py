@@ -128,7 +128,7 @@ class Cycle:
         self._quick_s = 0.0  # likewise, a quick one
         self._blind = False  # the planner does not look ahead
         self._past: Past | None = None  # the last pass that looked at everything
-        self._early = False  # something ended early since the last pass
+        self._released = False  # a job ended since the last pass
         self._reloads = -1
 
     # ---- pacing --------------------------------------------------------------------------------------------------
@@ -193,13 +193,13 @@ class Cycle:
         if self._reloads != columns.cluster_version[1]:  # rows are other nodes now
             self._reloads = columns.cluster_version[1]
             self.kept.clear()
-        self._early |= columns.spans.released_early
+        self._released |= columns.spans.released
         if self.options.bf_mode != "conservative":
             snapshot = columns.freeze(now, full=full)
             past = None if full or columns.spans.extended else self._past
             columns.spans.extended = False
             return snapshot if past is None else replace(snapshot, past=past)
-        return columns.freeze(now, self.kept, full=full, compress=self._early)
+        return columns.freeze(now, self.kept, full=full, compress=self._released)
 
     def refresh_priorities(self, state: State, now: float) -> None:
         """Bring priorities up to date, where they change; may be called at any time."""
@@ -258,7 +258,7 @@ class Cycle:
         reasons = self._reasons(plan, state)
         if plan.later is not None and self.options.bf_mode == "conservative":
             self.kept.take(plan.t, plan.later, snapshot.generation, self.options.bf_resolution_s)
-            self._early = False
+            self._released = False
         if plan.full:
             self._look_ahead(plan, snapshot, t - self._began, now)
         done = self.timer()

@@ -35,7 +35,7 @@ class SpanColumns:
         self.rows = rows
         self.sources = sources
         self.extended = False  # a job is to end later than it was
-        self.released_early = False  # a job left before its limit since the last freeze
+        self.released = False  # a job left since the last freeze, early or at its limit
         self._row = np.zeros(0, np.int32)
         self._pool = np.zeros(0, np.int32)
         self._end = np.zeros(0, np.float64)
@@ -68,7 +68,7 @@ class SpanColumns:
         -1 if that is gone."""
         before = self._of.get(job.job_id)
         before_end = float(self._end[before[0]]) if before else _FAR
-        self.drop(job.job_id, early=False)
+        self._forget(job.job_id)
         alloc = job.alloc
         if alloc is None:
             return
@@ -104,9 +104,12 @@ class SpanColumns:
         found[:size] = np.minimum(found[:size], np.ceil(left).astype(np.int64))
         return np.maximum(found, np.minimum(spans.t_to, spans.t_from + 1))
 
-    def drop(self, job_id: int, *, early: bool = True) -> None:
-        """The job takes nothing any more; `early`: this may leave room for others sooner than planned."""
-        self.released_early |= early
+    def drop(self, job_id: int) -> None:
+        """The job takes nothing any more."""
+        self.released = True
+        self._forget(job_id)
+
+    def _forget(self, job_id: int) -> None:
         spans = self._of.pop(job_id, None)
         if spans is None:  # it came and went between two passes
             return
@@ -124,7 +127,7 @@ class SpanColumns:
     def freeze(self, now: float, part_room: Int32) -> SpanArrays:
         """All spans, those of reservations last, with times from `now` (epoch seconds) on.  `part_room`: as in
         `TableArrays`."""
-        self.released_early = False
+        self.released = False
         size = self._size
         end, stopped = self._end[:size], self._stopped[:size]
         left = np.ceil(np.where(stopped, end, end - now))
@@ -185,8 +188,3 @@ def end_of(job: JobRecord) -> tuple[float, bool]:
         run_s = job.t_suspended - job.t_start - job.suspended_s
         return max(0.0, job.time_limit_s - run_s), True
     return job.t_start + job.time_limit_s + job.suspended_s, False
-
-
-def ended_early(job: JobRecord) -> bool:
-    """True if a job that holds nothing any more gave back what it had before its limit."""
-    return not job.time_limit_s or job.t_end < job.t_start + job.time_limit_s + job.suspended_s

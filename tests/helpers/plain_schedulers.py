@@ -39,17 +39,14 @@ class Machine:
                 times.append(self.jobs[arrivals[at]][0])
             self.now = min(times)
             ended = [k for k, r in self.running.items() if r.end == self.now]
-            early = False
             for k in ended:
-                r = self.running.pop(k)
-                self.free += r.processors
-                early = early or r.until > self.now
+                self.free += self.running.pop(k).processors
             arrived = []
             while at < len(arrivals) and self.jobs[arrivals[at]][0] == self.now:
                 arrived.append(arrivals[at])
                 at += 1
             self.queue.extend(arrived)
-            self.look(arrived, early=early)
+            self.look(arrived, ended=bool(ended))
         return self.start
 
     def wakes(self) -> list[int]:
@@ -63,12 +60,12 @@ class Machine:
         self.start[k] = self.now
         self.queue.remove(k)
 
-    def look(self, arrived: list[int], *, early: bool) -> None:
+    def look(self, arrived: list[int], *, ended: bool) -> None:
         raise NotImplementedError
 
 
 class Fcfs(Machine):
-    def look(self, arrived: list[int], *, early: bool) -> None:
+    def look(self, arrived: list[int], *, ended: bool) -> None:
         while self.queue and self.jobs[self.queue[0]][3] <= self.free:
             self.begin(self.queue[0])
 
@@ -76,7 +73,7 @@ class Fcfs(Machine):
 class Easy(Machine):
     shortest_first = False
 
-    def look(self, arrived: list[int], *, early: bool) -> None:
+    def look(self, arrived: list[int], *, ended: bool) -> None:
         while self.queue and self.jobs[self.queue[0]][3] <= self.free:
             self.begin(self.queue[0])
         if not self.queue:
@@ -107,7 +104,9 @@ class EasySjbf(Easy):
 
 
 class Conservative(Machine):
-    """Every job has a reservation; an early end lets each, in order of arrival, move to where it fits earliest."""
+    """Every job has a reservation; an end lets each, in order of arrival, move to where it fits earliest.
+
+    So does an end at the limit: what one job left when it moved may let an earlier one in, which looks only now."""
 
     def __init__(self, processors: int, jobs: list[Job]) -> None:
         super().__init__(processors, jobs)
@@ -116,8 +115,8 @@ class Conservative(Machine):
     def wakes(self) -> list[int]:
         return [t for t in self.reserved.values() if t > self.now]
 
-    def look(self, arrived: list[int], *, early: bool) -> None:
-        if early:
+    def look(self, arrived: list[int], *, ended: bool) -> None:
+        if ended:
             for k in [k for k in self.queue if k in self.reserved]:
                 del self.reserved[k]
                 self.reserved[k] = self.earliest(k)

@@ -41,6 +41,15 @@ def test_random_workloads_start_as_defined(tmp_path: Path, policy: str, seed: in
     assert run.outcome.start_s == POLICIES[policy](processors, jobs).run()
 
 
+def test_conservative_reservations_move_when_jobs_end_at_their_limits(tmp_path: Path) -> None:
+    """At second 2 the first job ends early; the second and the fourth move there, the third looks before the fourth has
+    left its place.  At second 3 those two end at their limits: the third is not to wait while the machine is idle."""
+    jobs = [(0, 2, 3, 3), (0, 1, 1, 2), (0, 2, 2, 4), (1, 1, 1, 2)]
+    run = run_trace(write_swf(tmp_path / "trace.swf", jobs, 4), "conservative")
+    assert run.outcome.start_s == [0, 2, 3, 2]
+    assert POLICIES["conservative"](4, jobs).run() == [0, 2, 3, 2]
+
+
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("name", SHARED)
 def test_the_beginning_of_a_real_trace_starts_as_the_reference_schedule(name: str, policy: str) -> None:
