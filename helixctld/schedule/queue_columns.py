@@ -252,19 +252,24 @@ class QueueColumns:
         count = max(1, len(self._slots))
         deadline, begin = self._deadline[:count], self._begin[:count]
         none = np.zeros(count, np.int64)
-        return JobArrays(
-            limit_min_s=self._limit_min[:count].copy(),
-            t_deadline=np.where(deadline > 0, np.floor(deadline - now), NEVER).astype(np.int64)
-            if deadline.any()
-            else none + NEVER,
-            t_begin=np.ceil(np.maximum(begin - now, 0)).astype(np.int64) if begin.any() else none,
-            waited_s=np.maximum(now - self._eligible[:count], 0).astype(np.int64),
-            order=self._limit[:count].copy(),
-            pool_at=self._pool_at[:count].copy(),
-            pool_n=self._pool_n[:count].copy(),
-            pool=pool,
-            amount=amount,
-        ), Places(self._order, self._generation[:count].copy())
+        return (
+            JobArrays(
+                limit_min_s=self._limit_min[:count].copy(),
+                t_deadline=np.where(
+                    (deadline > 0) & (self._limit[:count] < NEVER), np.floor(deadline - now), NEVER
+                ).astype(np.int64)  # a job without a limit may start as long as its deadline has not passed
+                if deadline.any()
+                else none + NEVER,
+                t_begin=np.ceil(np.maximum(begin - now, 0)).astype(np.int64) if begin.any() else none,
+                waited_s=np.maximum(now - self._eligible[:count], 0).astype(np.int64),
+                order=self._limit[:count].copy(),
+                pool_at=self._pool_at[:count].copy(),
+                pool_n=self._pool_n[:count].copy(),
+                pool=pool,
+                amount=amount,
+            ),
+            Places(self._order, self._generation[:count].copy()),
+        )
 
     def present(self, slots: Int32, generations: Int64) -> NDArray[np.bool_]:
         """Which of these jobs are still the ones that had the slots."""

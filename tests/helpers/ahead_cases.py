@@ -83,6 +83,7 @@ def ahead_case(seed: int, *, nodes_max: int = 6, entries_max: int = 12, huge: bo
         switch_wait_s=np.array([rng.choice([NEVER, 100]) for _ in range(count)], I64),
         chunk=chunk,
     )
+    needs.switches[shapes.contiguous] = 0  # switches are chosen largest first: with fewer free, neighbours may be found
     extra = AheadTables(
         np.array([[rng.randint(-2, 2) for _ in range(size)] for _ in range(scores)], I32).reshape(scores, size)
     )

@@ -86,7 +86,7 @@ def test_variables_of_the_environment_are_checked_and_named(cluster, workdir):
     _, text = refused(cluster, workdir, env={"SBATCH_TIMELIMIT": "soon"})
     assert "SBATCH_TIMELIMIT" in text
     assert "'soon'" in text
-    _, text = refused(cluster, workdir, env={"SBATCH_GPUS": "1"})
+    _, text = refused(cluster, workdir, env={"SBATCH_NETWORK": "1"})
     assert "not supported yet" in text
 
 
