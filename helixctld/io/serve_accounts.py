@@ -47,7 +47,7 @@ class AccountHandlers:
             raise Conflict(
                 f"{self.ctl.config.priority_type} has no factors",
                 code="PRIORITY_PLAIN",
-                hint="PriorityType=priority/multifactor has",
+                hint="set PriorityType=priority/multifactor in helix.conf to have them",
             )
         self.ctl.planning.cycle.refresh_priorities(self.ctl.state, call.t)
         options = columns.options
