@@ -98,7 +98,7 @@ class NeedColumns:
         """The score rows, for rows on these nodes."""
         if self._frozen_scores is None or self._frozen_scores[0] is not hosts:
             table = np.stack(self._scores)[:, hosts] if self._scores else np.zeros((0, len(hosts)), np.int32)
-            self._frozen_scores = (hosts, table.astype(np.int32))
+            self._frozen_scores = (hosts, np.ascontiguousarray(table, np.int32))
         return AheadTables(score=self._frozen_scores[1])
 
 
