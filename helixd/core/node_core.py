@@ -175,7 +175,7 @@ class NodeCore:
             self._fail(step, *refusal, now, actions)
             return
         self._hold(step, newest, now, actions)
-        if not step.waits_for:
+        if not step.waits_for and step.phase is Phase.HELD:
             self._start(step, actions)
 
     def _refusal(self, launch: msg.Launch) -> tuple[LaunchFailure, str] | None:
@@ -200,14 +200,22 @@ class NodeCore:
                     actions.append(Send(msg.BlobWanted([blob])))
                     self._t_asked = now
         before = self.steps.get((step.job_id, older))
-        if before is not None and before.phase is not Phase.ENDED:
+        if before is not None and self._is_beside_another(step):
             step.waits_for.add("attempt")
-            self._order(before, stepspec.control_value(stepspec.OP_TERMINATE, 0), now, actions)
         if launch.get_user_env:
             step.waits_for.add("env")
             actions.append(FetchUserEnv(step))
         if step.waits_for:
             self._set_due(step, now + BLOB_WAIT_S)
+        if before is not None and before.phase is not Phase.ENDED:  # one that is held ends at once, and may free `step`
+            self._order(before, stepspec.control_value(stepspec.OP_TERMINATE, 0), now, actions)
+
+    def _is_beside_another(self, step: Step) -> bool:
+        """True if another attempt of the step's job has not ended."""
+        return any(
+            other.job_id == step.job_id and other is not step and other.phase is not Phase.ENDED
+            for other in self.steps.values()
+        )
 
     def _start(self, step: Step, actions: list[Action]) -> None:
         step.phase = Phase.SENT
@@ -398,7 +406,7 @@ class NodeCore:
         self._unacked[step.key] = ended.t_end
         actions.append(Send(ended))
         newest = self.steps.get((step.job_id, self._attempts.get(step.job_id, -1)))
-        if newest is not None and newest is not step:
+        if newest is not None and newest is not step and not self._is_beside_another(newest):
             self._ready(newest, "attempt", actions)
 
     def on_ack(self, message: msg.AckEnded, now: float) -> list[Action]:

@@ -128,6 +128,7 @@ moves = st.one_of(
 
 
 @settings(max_examples=200)
+@example([("launch", 1, 0), ("launch", 1, 1), ("launch", 1, 2)])
 @example([("launch", 1, 0), ("restart", 0, 0), ("launch", 1, 1), ("tick", 2, 0), ("restart", 0, 0)])
 @given(st.lists(moves, max_size=40))
 def test_no_attempt_is_ever_spawned_twice(history: list[tuple[str, int, int]]) -> None:
