@@ -1,9 +1,10 @@
 """Scheduling passes: prepare a snapshot, plan on it, commit what still holds.
 
 Two kinds.  A quick pass starts what can start now; it comes within milliseconds of a submit or an end.  A full pass
-also finds an expected start for every waiting job; it comes at most every bf_interval, and only after a change.  Where
-a full pass is cheap, or the mode keeps a reservation for every job, each pass is full.  Elsewhere full ones run beside
-quick ones, and only quick ones start jobs: `prepare_ahead`, `plan`, `commit_ahead`.
+also finds an expected start for every waiting job; it comes only after a change, at the latest bf_interval after the
+last, and sooner where that costs a planner less than a twentieth of its time.  Where a full pass is cheap, or the mode
+keeps a reservation for every job, each pass is full.  Elsewhere full ones run beside quick ones, and only quick ones
+start jobs: `prepare_ahead`, `plan`, `commit_ahead`.
 
 `prepare*` and `commit*` run on the loop's thread and touch the state; `plan` touches only the snapshot and may run on
 another thread.  At most one pass of each kind is under way.  Small passes are planned inline, because handing over to
@@ -42,6 +43,7 @@ REFERENCE_FACTOR = 25  #: how much slower the numpy reference is on small cluste
 AHEAD_FACTOR = 700  #: the same with a look ahead, and
 FULL_FACTOR = 10_000  #: with an expected start for every job
 CHEAP_S = 0.01  #: a full pass that took less to plan is done in place of a quick one
+FULL_SPACING = 20.0  #: full passes beside quick ones take at most this part of a planner's time
 QUICK_INLINE_S = 0.008  #: a quick pass that took less to plan is planned inline
 FRUITLESS_MAX = 3  #: after so many passes without one accepted start, plan inline
 CONFLICT_DELAY_S = 0.005
@@ -111,7 +113,7 @@ class Cycle:
         self.options = options
         self.timer = timer
         self.pace = Pace(options)
-        self.ahead = Pace(_ahead_options(options))  # of full passes beside the quick ones
+        self.ahead = Pace(_ahead_options(options, 0.0))  # of full passes beside the quick ones
         self.columns = Columns(options, select.request, sources)
         self.priorities: PriorityColumns | None = None  # set where priorities change while jobs wait
         self.kept = KeptReservations()
@@ -284,6 +286,7 @@ class Cycle:
         t = self.timer()
         self._full_s = t - self._ahead_began
         self._look_ahead(plan, snapshot, self._full_s, now)
+        self.ahead.options = _ahead_options(self.options, self._full_s)
         if len(plan.start_job):
             self._past = None  # quick passes passed something over
             self.pace.wake(t)
@@ -311,7 +314,7 @@ class Cycle:
         if options.bf_mode != self.options.bf_mode:
             self.kept.clear()
         self.options = self.pace.options = options
-        self.ahead.options = _ahead_options(options)
+        self.ahead.options = _ahead_options(options, self._full_s)
         self.columns.set_options(options)
         self._past = None
         self.wake()
@@ -385,6 +388,6 @@ class Cycle:
         c.t_last = now
 
 
-def _ahead_options(options: SchedOptions) -> SchedOptions:
-    """The pace of full passes: bf_interval apart."""
-    return replace(options, min_interval_s=options.bf_interval_s, defer=False)
+def _ahead_options(options: SchedOptions, cost_s: float) -> SchedOptions:
+    """The pace of full passes that take `cost_s`: at most bf_interval apart after a change, cheap ones less."""
+    return replace(options, min_interval_s=min(options.bf_interval_s, FULL_SPACING * cost_s), defer=False)

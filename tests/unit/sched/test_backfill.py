@@ -229,3 +229,16 @@ def test_test_only_gives_the_start_the_job_then_gets() -> None:
         assert answer["nodes"] == ",".join(found.nodes)
         assert (answer["now"], answer["cpus"]) == (False, 4)
     assert foreseen(w, big).protected
+
+
+@pytest.mark.parametrize(("took_s", "gap_s"), [(0.02, 0.4), (1.0, 20.0), (5.0, 30.0)])
+def test_full_passes_come_as_soon_as_they_can_be_afforded(took_s: float, gap_s: float) -> None:
+    w = world()
+    w.cycle.prepare_ahead(w.state, w.now)
+    plan = w.cycle.plan(w.cycle.prepare(w.state, w.now, full=True))
+    w.cycle.abandon()
+    w.ticks += took_s
+    w.cycle.commit_ahead(plan, w.state, w.now)
+    w.submit()
+    w.cycle.wake(submit=True)
+    assert w.cycle.ahead_due_in() == pytest.approx(gap_s)
