@@ -117,7 +117,7 @@ class Planning:
         try:
             if not is_cached(cache):
                 log.info("compiling the kernels into %s, once; until then larger passes are slow", cache)
-                compile_apart(cache, self._compiling.append)
+                compile_apart(cache, self._compile_started)
             if self._stopped:
                 return
             helix_native.warm_up()
@@ -125,6 +125,11 @@ class Planning:
             log.exception("the fast kernels cannot be loaded; planning goes on without them")
             return
         log.info("kernels ready after %.1f s", time.perf_counter() - started)
+
+    def _compile_started(self, process: subprocess.Popen[bytes]) -> None:
+        self._compiling.append(process)
+        if self._stopped:  # meanwhile: `stop` did not see it
+            process.kill()
 
     @staticmethod
     def require_plugins(config: Config) -> None:

@@ -6,6 +6,7 @@ come first, then all arrivals, then the schedule is looked at once.  Cost: the s
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 Job = tuple[int, int, int, int]
@@ -18,7 +19,7 @@ class Running:
     processors: int
 
 
-class Machine:
+class Machine(ABC):
     """The clock, the running jobs and the queue; subclasses decide."""
 
     def __init__(self, processors: int, jobs: list[Job]) -> None:
@@ -60,8 +61,9 @@ class Machine:
         self.start[k] = self.now
         self.queue.remove(k)
 
+    @abstractmethod
     def look(self, arrived: list[int], *, ended: bool) -> None:
-        raise NotImplementedError
+        """Start what the policy starts now."""
 
 
 class Fcfs(Machine):
