@@ -224,7 +224,7 @@ def _back_to_queue(state: State, job: JobRecord, held: str, t: float, t_begin: f
     if job.reason is not Reason.LAUNCH_FAILED_REQUEUED_HELD:
         job.reason, job.reason_text = Reason.NONE, ""
     job.t_eligible = job.aged_s = 0.0
-    _register_edges(state, job)
+    state.register_edges(job)
     state.look_again(job, t)
 
 
@@ -232,13 +232,6 @@ def _copied(job: JobRecord) -> Any:
     """The job's spec, made its own (array tasks share their array's)."""
     job.spec = replace(job.spec)
     return job.spec
-
-
-def _register_edges(state: State, job: JobRecord) -> None:
-    if job.spec.dependency is not None:
-        for edge in job.spec.dependency.edges:
-            if edge.job_id:
-                state.dependents.setdefault(edge.job_id, set()).add(job.job_id)
 
 
 def _settle_array(state: State, parent: JobRecord, t: float) -> None:
@@ -385,12 +378,12 @@ def _job_updated(state: State, e: ev.JobUpdated) -> None:
     if e.pending is not None and job.pending is not None:
         job.pending = parse_indexes(e.pending) if e.pending else IndexSet()
     if old_name != e.spec.name:
-        state.rename(job, old_name)
+        state.rename(job, old_name, e.t)
     index_job(state, job, e.t)
     if job.is_waiting:
         if e.spec.partitions:
             job.partition = e.spec.partitions[0]
-        _register_edges(state, job)
+        state.register_edges(job)
         if e.spec.t_deadline:
             heappush(state.timers, (e.spec.t_deadline, job.job_id))
         state.look_again(job, e.t)

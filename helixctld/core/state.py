@@ -132,6 +132,7 @@ class State(Yielding):
         self.array_tasks: dict[int, dict[int, int]] = {}  # array id -> task index -> job id
         self.finished: deque[tuple[float, int]] = deque()  # (t_end, job id), oldest first
         self.timers: list[tuple[float, int]] = []  # heap of (t, job id): look at the job again
+        self.awaiting_name: dict[tuple[int, str], set[int]] = {}  # (uid, name) -> jobs with a `singleton` edge
         self.reservation_jobs: dict[str, set[int]] = {}  # reservation -> open jobs that ask for it or run in it
         self.reserving_jobs: dict[int, frozenset[str]] = {}  # the other way round
         self.calendar_version = 0  # rises when the next moment of a reservation may be another
@@ -236,10 +237,8 @@ class State(Yielding):
             self.active.add(job.job_id)
         if not job.is_terminal and job.array_task_id is None:
             self.singletons.setdefault((job.uid, job.spec.name), set()).add(job.job_id)
-        if job.is_waiting and job.spec.dependency is not None:
-            for edge in job.spec.dependency.edges:
-                if edge.job_id:
-                    self.dependents.setdefault(edge.job_id, set()).add(job.job_id)
+        if job.is_waiting:
+            self.register_edges(job)
         if job.spec.reservation or job.reservation:
             index_job(self, job, job.t_submit)
 
@@ -284,7 +283,7 @@ class State(Yielding):
         if job.is_terminal:
             self.finished.append((t, job.job_id))
             if job.array_task_id is None:
-                self._drop_singleton(job)
+                self._drop_singleton(job, job.spec.name, job.t_end)
         elif not is_open(old) and job.array_task_id is None:
             self.singletons.setdefault((job.uid, job.spec.name), set()).add(job.job_id)
 
@@ -295,17 +294,36 @@ class State(Yielding):
         job.story.append(StoryEntry(t, str(old), str(new), cause))
         self.transitions.append(Transition(job, str(old), str(new), t))
 
-    def _drop_singleton(self, job: JobRecord) -> None:
-        peers = self.singletons.get((job.uid, job.spec.name))
-        if peers is not None:
-            peers.discard(job.job_id)
-            for peer in peers:
-                if (other := self.jobs.get(peer)) is not None and other.spec.dependency is not None:
-                    self.look_again(other, job.t_end)
-            if not peers:
-                del self.singletons[(job.uid, job.spec.name)]
+    def register_edges(self, job: JobRecord) -> None:
+        """Note whom a waiting job waits for."""
+        if job.spec.dependency is not None:
+            for edge in job.spec.dependency.edges:
+                if edge.job_id:
+                    self.dependents.setdefault(edge.job_id, set()).add(job.job_id)
+                if edge.kind == "singleton":
+                    self.awaiting_name.setdefault((job.uid, job.spec.name), set()).add(job.job_id)
 
-    def rename(self, job: JobRecord, old_name: str) -> None:
+    def _drop_singleton(self, job: JobRecord, name: str, now: float) -> None:
+        """The job is no longer an open one of that name: the first of those that wait for that may start."""
+        key = job.uid, name
+        peers = self.singletons.get(key, set())
+        peers.discard(job.job_id)
+        if not peers:
+            self.singletons.pop(key, None)
+        waiting = self.awaiting_name.get(key)
+        if waiting is None:
+            return
+        first = min(peers, default=1 << 62)
+        for other_id in list(waiting):
+            other = self.jobs.get(other_id)
+            if other is None or not other.is_waiting or (other.uid, other.spec.name) != key:
+                waiting.discard(other_id)
+            elif other_id <= first or other.array_job_id == first:  # the others have an earlier one before them
+                self.look_again(other, now)
+        if not waiting:
+            del self.awaiting_name[key]
+
+    def rename(self, job: JobRecord, old_name: str, now: float) -> None:
         """Keep the singleton index true after a job's name changed."""
         peers = self.singletons.get((job.uid, old_name))
         if peers is not None:

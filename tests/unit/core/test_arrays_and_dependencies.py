@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from helpers.core_builders import ALICE, Cluster
+from msgspec.structs import replace
 
 from helix.errors import Conflict, NotFound, UsageError
 from helix.model import events as ev
@@ -178,6 +179,35 @@ def test_singleton_waits_for_earlier_jobs_of_the_name():
     assert second.reason is Reason.DEPENDENCY
     run(c, first)
     assert second.job_id in c.state.schedulable
+
+
+def test_of_many_singletons_only_the_first_is_looked_at_when_one_ends():
+    c = Cluster()
+    jobs = [c.submit(name="x", dependency="singleton") for _ in range(4)]
+    plain = c.submit(name="x")
+    late = c.submit(name="x", dependency="singleton")
+    c.state.dirty_jobs.clear()
+    run(c, jobs[0])
+    assert [job.job_id in c.state.schedulable for job in jobs[1:]] == [True, False, False]
+    assert c.state.dirty_jobs == {jobs[0].job_id, jobs[1].job_id}
+    for job in jobs[1:]:
+        run(c, job)
+    assert late.reason is Reason.DEPENDENCY  # of a plain job
+    run(c, plain)
+    assert late.job_id in c.state.schedulable
+    run(c, late)
+    assert not c.state.singletons
+    assert not c.state.awaiting_name
+
+
+def test_singleton_goes_on_when_the_earlier_job_gets_another_name():
+    c = Cluster()
+    first = c.submit(name="x")
+    second = c.submit(name="x", dependency="singleton")
+    spec = replace(first.spec, name="z")
+    c.do(ev.JobUpdated(t=c.now, job_id=first.job_id, spec=spec, by_uid=0))
+    assert second.job_id in c.state.schedulable
+    assert c.state.singletons.keys() == {(first.uid, "x"), (first.uid, "z")}
 
 
 def test_aftercorr_lets_tasks_go_one_by_one():
