@@ -151,6 +151,7 @@ class Claim(Struct, omit_defaults=True, kw_only=True):
 
     alloc: Allocation
     partition: str
+    reservation: str = ""  # whose nodes they are
     time_limit_s: int = 0
     victims: list[int] = field(default_factory=list)
     t: float = 0.0

@@ -178,6 +178,20 @@ def shortage(wanted: Sequence[int], classes: Sequence[tuple[int, Sequence[bool]]
     `wanted`: nodes of each part.  `classes`: (nodes, which parts each may serve).  Maximum flow by augmenting paths
     between parts and classes; what the last search reached is a set that violates Hall's condition.
     """
+    found = _flow(wanted, classes)
+    return found if isinstance(found, tuple) else None
+
+
+def allotted(wanted: Sequence[int], classes: Sequence[tuple[int, Sequence[bool]]]) -> list[list[int]] | None:
+    """How many nodes of each class are for each part, [class][part]; None if not all parts can be served."""
+    found = _flow(wanted, classes)
+    return None if isinstance(found, tuple) else found
+
+
+def _flow(
+    wanted: Sequence[int], classes: Sequence[tuple[int, Sequence[bool]]]
+) -> tuple[list[int], int] | list[list[int]]:
+    """What `shortage` says, or else what `allotted` says."""
     flow = [[0] * len(wanted) for _ in classes]
     left = [count for count, _ in classes]
     for part, count in enumerate(wanted):
@@ -197,7 +211,7 @@ def shortage(wanted: Sequence[int], classes: Sequence[tuple[int, Sequence[bool]]
                     flow[place][path[at + 1][0]] -= amount
             left[path[-1][1]] -= amount
             got += amount
-    return None
+    return flow
 
 
 def _path(

@@ -1,22 +1,15 @@
-"""Which running jobs make room for a waiting one: rules that plugins answer by, and the choice of the victims.  Pure.
+"""Which running jobs make room for a waiting one: rules that plugins answer by, and what one node would take.  Pure.
 
-`choose` finds a set of jobs whose going lets the waiting job start, as cheaply as it can: the sum over the set of
-`Victim.cost`.  It tries three ways (node by node, nodes by the price of a task, all of them less what is not needed),
-drops from each, dearest first, every job without which there is still room, and takes the cheapest.  So the result
-always suffices and nobody in it is superfluous; for one node with up to EXACT_MAX jobs on each node it is the best
-there is.  On more than NODES_MAX nodes the most promising ones are tried alone first.
+Who of them goes is chosen by `helix.sched.victims`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import combinations
 
 from helix.sched.place import free_cpus
 
-NODES_MAX = 512  #: nodes looked at closely; of more that could make room the cheapest
-EXACT_MAX = 10  #: victims on a node up to which every subset is tried
 PENALTY = 600  #: what the loss of one more job counts, in CPU seconds
 
 OFF, CANCEL, REQUEUE, SUSPEND = "OFF", "CANCEL", "REQUEUE", "SUSPEND"
@@ -78,7 +71,7 @@ class Share:
     cores: int
     mem_mib: int = 0
     gres: tuple[int, ...] = ()
-    room: int = 0  # CPUs that count against MaxCPUsPerNode of the waiting job's partition
+    rooms: Mapping[str, int] = field(default_factory=dict)  # CPUs that count against the limits in `Place.rooms`
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +95,7 @@ class Place:
     free_mem_mib: int
     taken: int = 0  # cores of jobs, whoever they are; `exclusive` needs none of them left
     free_gres: tuple[int, ...] = ()
-    room: int | None = None  # what MaxCPUsPerNode leaves, None = no limit
+    rooms: Mapping[str, int] = field(default_factory=dict)  # what limits of CPUs (a partition's, a reservation's) leave
     weight: int = 0  # lower is taken first
 
 
@@ -133,31 +126,34 @@ class Need:
 
 @dataclass(slots=True)
 class Choice:
-    """Who makes room (job ids, ascending) and what the job gets: nodes by index, ascending, with their tasks."""
+    """Who makes room (job ids, ascending) and what the job gets: nodes by index, ascending, with their tasks.
+
+    Of a chain: the nodes of one part after those of another."""
 
     victims: list[int]
     nodes: list[int]
     tasks: list[int]
     cost: int = 0
+    part: list[int] = field(default_factory=list)  # of each node; [] = all are for the first
 
 
 def tasks_on(need: Need, place: Place, shares: Iterable[Share]) -> int:
     """Tasks the node takes when these shares come free; 0 if it cannot be part."""
-    cores, mem, taken, room = place.free_cores, place.free_mem_mib, place.taken, place.room
+    cores, mem, taken, rooms = place.free_cores, place.free_mem_mib, place.taken, dict(place.rooms)
     gres = list(place.free_gres)
     for share in shares:
         cores |= share.cores
         taken &= ~share.cores
         mem += share.mem_mib
-        if room is not None:
-            room += share.room
+        for name in rooms:
+            rooms[name] += share.rooms.get(name, 0)
         for kind, units in enumerate(share.gres):
             gres[kind] += units
     if need.exclusive and taken:
         return 0
     cpus = free_cpus(cores, place.width, place.cpus)
-    if room is not None and not need.exclusive:
-        cpus = max(0, min(cpus, room)) // place.width * place.width
+    if rooms and not need.exclusive:
+        cpus = max(0, min(cpus, *rooms.values())) // place.width * place.width
     if need.exclusive and cpus < place.cpus // place.width * place.width:
         return 0
     least = need.cost(need.task_lo, place.width)
@@ -216,206 +212,6 @@ def _neighbours(need: Need, fit: Mapping[int, int], lo: int, hi: int) -> list[in
             if len(run) >= lo and total >= need.tasks and need.must <= set(run):
                 return run
     return None
-
-
-@dataclass(slots=True)
-class _Problem:
-    """The question, and which victims are on which node."""
-
-    need: Need
-    places: dict[int, Place]
-    victims: dict[int, Victim]
-    on: dict[int, list[int]] = field(default_factory=dict)  # node -> victims there, cheapest first
-
-    def fit_of(self, index: int, gone: Iterable[int]) -> int:
-        victims = self.victims
-        return tasks_on(self.need, self.places[index], [victims[v].shares[index] for v in gone])
-
-    def fits(self, gone: set[int], places: Iterable[int]) -> dict[int, int]:
-        return {i: self.fit_of(i, [v for v in self.on.get(i, ()) if v in gone]) for i in places}
-
-    def cost_of(self, gone: Iterable[int]) -> int:
-        return sum(self.victims[v].cost for v in gone)
-
-
-def choose(need: Need, places: Sequence[Place], victims: Sequence[Victim]) -> Choice | None:
-    """The cheapest victims found whose going lets the job start; None if not even all of them are enough.
-
-    `places`: the nodes the job may run on; victims elsewhere are not looked at.  A choice without victims means that
-    the job can start as things are.
-    """
-    wanted = max(NODES_MAX, 2 * max(need.nodes_lo, len(need.must)))
-    if len(places) > wanted:
-        found = _choose(need, _promising(need, places, victims, wanted), victims)
-        if found is not None:
-            return found
-    return _choose(need, places, victims)
-
-
-def _choose(need: Need, places: Sequence[Place], victims: Sequence[Victim]) -> Choice | None:
-    problem = _Problem(need, {p.index: p for p in places}, {})
-    for victim in sorted(victims, key=lambda v: (v.cost, v.job_id)):
-        here = [i for i in victim.shares if i in problem.places]
-        if here:
-            problem.victims[victim.job_id] = victim
-            for i in here:
-                problem.on.setdefault(i, []).append(victim.job_id)
-    best: tuple[int, list[int], set[int]] | None = None
-    for way in (_by_node, _by_task, _all):
-        if way is _all and best is not None and len(problem.victims) > NODES_MAX:
-            break
-        gone = way(problem)
-        if gone is None:
-            continue
-        kept = _without_needless(problem, gone)
-        if kept is None:
-            continue
-        found = (problem.cost_of(kept), sorted(kept), kept)
-        if best is None or found[:2] < best[:2]:
-            best = found
-    return None if best is None else _placed(problem, best[2], best[0])
-
-
-def _looked_at(problem: _Problem, gone: set[int]) -> list[int]:
-    """Nodes that matter when these go: theirs and those that need nobody to go."""
-    touched = {i for v in gone for i in problem.victims[v].shares if i in problem.places}
-    return sorted(touched | {i for i in problem.places if i not in problem.on or problem.fit_of(i, ()) > 0})
-
-
-def _without_needless(problem: _Problem, gone: set[int]) -> set[int] | None:
-    """The reverse pass: dearest first, those without whom there is still room stay.  None if `gone` is too few."""
-    nodes = _looked_at(problem, gone)
-    fit = problem.fits(gone, nodes)
-    if enough(problem.need, fit) is None:
-        return None
-    kept = set(gone)
-    groups = [sorted(gone, key=lambda v: (-problem.victims[v].cost, -v))]
-    while groups:  # a group that can stay as a whole takes one look; otherwise its halves are looked at in turn
-        group = groups.pop()
-        trial = dict(fit)
-        stay = kept.difference(group)
-        for i in {i for v in group for i in problem.victims[v].shares if i in fit}:
-            trial[i] = problem.fit_of(i, [w for w in problem.on[i] if w in stay])
-        if enough(problem.need, trial) is not None:
-            kept, fit = stay, trial
-        elif len(group) > 1:
-            half = len(group) // 2
-            groups += [group[half:], group[:half]]
-    return kept
-
-
-def _cheapest_on(problem: _Problem, index: int, gone: set[int], tasks: int) -> tuple[int, set[int]] | None:
-    """The cheapest further victims on a node so that it takes `tasks` tasks, and their cost."""
-    on = [v for v in problem.on.get(index, ()) if v not in gone]
-    already = [v for v in problem.on.get(index, ()) if v in gone]
-    if problem.fit_of(index, [*already, *on]) < tasks:
-        return None
-    if problem.fit_of(index, already) >= tasks:
-        return 0, set()
-    if len(on) <= EXACT_MAX:
-        best: tuple[int, set[int]] | None = None
-        for count in range(1, len(on) + 1):
-            for group in combinations(on, count):
-                cost = problem.cost_of(group)
-                if (best is None or cost < best[0]) and problem.fit_of(index, [*already, *group]) >= tasks:
-                    best = cost, set(group)
-        return best
-    kept = set(on)
-    for v in reversed(on):
-        if problem.fit_of(index, [*already, *(w for w in on if w in kept and w != v)]) >= tasks:
-            kept.discard(v)
-    return problem.cost_of(kept), kept
-
-
-def _by_node(problem: _Problem) -> set[int] | None:
-    """Node after node, each time the one that costs least to take its share (on one node: everything)."""
-    need = problem.need
-    count = max(need.nodes_lo, len(need.must), 1)
-    share = max(1, need.task_lo)
-    if need.tasks:
-        if count * need.task_hi < need.tasks:
-            count = -(-need.tasks // need.task_hi)
-        share = max(share, -(-need.tasks // count))
-    prices: dict[int, tuple[int, set[int]]] = {}
-    gone: set[int] = set()
-    for index in sorted(problem.places):
-        price = _cheapest_on(problem, index, gone, share)
-        if price is not None:
-            prices[index] = price
-    chosen = 0
-    while chosen < count:
-        named = [i for i in prices if i in need.must]
-        if not prices:
-            return None
-        index = min(named or prices, key=lambda i: (prices[i][0], problem.places[i].weight, i))
-        price = prices.pop(index)
-        chosen += 1
-        if price[1]:
-            gone |= price[1]
-            near = {i for v in price[1] for i in problem.victims[v].shares}
-            for other in near & prices.keys():
-                again = _cheapest_on(problem, other, gone, share)
-                if again is not None:
-                    prices[other] = again
-    return gone
-
-
-def _all(problem: _Problem) -> set[int]:
-    return set(problem.victims)
-
-
-def _promising(need: Need, places: Sequence[Place], victims: Sequence[Victim], count: int) -> list[Place]:
-    """`count` nodes: those named, then those with the cheapest CPUs to be had, free ones first."""
-    price = dict.fromkeys((p.index for p in places), 0)
-    freed = {p.index: free_cpus(p.free_cores, p.width, p.cpus) for p in places}
-    for victim in victims:
-        for index, share in victim.shares.items():
-            if index in price:
-                price[index] += victim.cost
-                freed[index] += share.cores.bit_count()
-    ranked = sorted(places, key=lambda p: (p.index not in need.must, price[p.index] / (freed[p.index] + 1), p.index))
-    return ranked[:count]
-
-
-def _by_task(problem: _Problem) -> set[int] | None:
-    """Whole nodes, by what a task costs there: for many tasks on nodes of different sizes."""
-    need = problem.need
-    if not need.tasks:
-        return None
-    ranked: list[tuple[bool, float, int]] = []
-    for index in sorted(problem.places):
-        on = problem.on.get(index, ())
-        tasks = problem.fit_of(index, on)
-        if tasks:
-            ranked.append((index not in need.must, problem.cost_of(on) / tasks, index))
-    gone: set[int] = set()
-    fit: dict[int, int] = {}
-    for _, _, index in sorted(ranked):
-        gone.update(problem.on.get(index, ()))
-        fit[index] = problem.fit_of(index, problem.on.get(index, ()))
-        if enough(need, fit) is not None:
-            return gone
-    return None
-
-
-def _placed(problem: _Problem, gone: set[int], cost: int) -> Choice | None:
-    """Nodes and tasks of a set of victims: nodes where somebody goes first, then by weight and index."""
-    need = problem.need
-    touched = {i for v in gone for i in problem.victims[v].shares}
-    order = sorted(_looked_at(problem, gone), key=lambda i: (i not in touched, problem.places[i].weight, i))
-    fit = problem.fits(gone, order)
-    nodes = enough(need, fit)
-    if nodes is None:
-        return None
-    nodes = sorted(nodes)
-    if not need.tasks:
-        return Choice(sorted(gone), nodes, [need.task_lo] * len(nodes), cost)
-    tasks: list[int] = []
-    left = need.tasks
-    for place, index in enumerate(nodes):
-        tasks.append(min(fit[index], left - (len(nodes) - 1 - place)))
-        left -= tasks[-1]
-    return Choice(sorted(gone), nodes, tasks, cost)
 
 
 def work_cost(cpus: int, ran_s: float, level: int, *, loses: bool, rules: PreemptRules) -> int:

@@ -7,11 +7,13 @@ modes, exempt times, priorities that exempt.  `helix.sched.preempt` chooses amon
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from helix.model import events as ev
 from helix.model.job import JobRecord
 from helix.model.job_state import JobState, Reason
+from helix.plugin.families import PreemptPlugin
 from helix.sched.preempt import CANCEL, OFF, REQUEUE, SUSPEND, Contender, PreemptRules, Terms
 from helixctld.core.reports import may_requeue
 from helixctld.core.state import State
@@ -51,6 +53,27 @@ def contender(state: State, job: JobRecord, partition: str = "") -> Contender:
         qos_modes=qos.preempt_mode if qos is not None else (),
         qos_grace_s=qos.grace_time_s if qos is not None else 0,
         qos_exempt_s=qos.preempt_exempt_time_s if qos is not None else None,
+    )
+
+
+def contenders(state: State, job: JobRecord) -> list[Contender]:
+    """What plugins see of a running job: of a heterogeneous one, once for each partition it is in."""
+    parts = [spec.partitions[0] for spec in job.spec.components if spec.partitions]
+    return [contender(state, job, name) for name in dict.fromkeys([job.partition, *parts])]
+
+
+def terms_of(plugin: PreemptPlugin, job: Sequence[Contender], rules: PreemptRules) -> Terms:
+    """The terms on which a job makes room: the first component's, but a heterogeneous job is protected by any one that
+    is, and warned for the longest time."""
+    terms = [plugin.terms(part) for part in job]
+    if len(terms) == 1:
+        return terms[0]
+    protected = any(mode_of(each, rules) == OFF for each in terms)
+    return replace(
+        terms[0],
+        modes=(OFF,) if protected else terms[0].modes,
+        grace_s=max(each.grace_s for each in terms),
+        level=max(each.level for each in terms),
     )
 
 

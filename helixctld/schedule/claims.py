@@ -6,12 +6,13 @@ start whose cores are known: what is free, licences and limits, devices, reserva
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from msgspec.structs import replace
 
 from helix.gres import layout_of, mask_of
 from helix.model import events as ev
+from helix.model.hetjob import spec_at, specs_of
 from helix.model.job import Allocation, Claim, JobRecord
 from helix.model.node import is_schedulable
 from helix.sched.gres import needs_of, pick_devices
@@ -19,6 +20,7 @@ from helixctld.core.state import State
 from helixctld.core.yielding import core_mask
 from helixctld.schedule.columns import Columns
 from helixctld.schedule.owner_columns import someone_elses
+from helixctld.schedule.reservation_columns import is_open
 from helixctld.schedule.reservation_guard import Guard
 from helixctld.schedule.starts import start_events
 from helixctld.schedule.verify import AcceptedStart
@@ -41,7 +43,8 @@ class Claims:
                 yield [ev.JobClaimed(t=now, job_id=job_id, why=why)]
             elif came_free(state, claim.alloc):
                 yield [ev.JobClaimed(t=now, job_id=job_id, why="room was made")]
-                start = AcceptedStart(job_id, claim.partition, claim.time_limit_s, replace(claim.alloc, gres=[]))
+                alloc = replace(claim.alloc, gres=[])
+                start = AcceptedStart(job_id, claim.partition, claim.time_limit_s, alloc, claim.reservation)
                 if self._may_start(state, job, start, now):
                     yield start_events(state, [start], now)
 
@@ -54,6 +57,10 @@ class Claims:
             node = state.nodes.get(name)
             if node is None or not is_schedulable(node):
                 return f"node {name} is not available any more"
+        if claim.reservation:
+            reservation = state.reservations.get(claim.reservation)
+            if reservation is None or not is_open(reservation):
+                return f"reservation {claim.reservation} is over"
         if job.held or not state.tasks_startable(job):
             return "the job may not start any more"
         if all(not state.jobs[v].is_active for v in claim.victims if v in state.jobs) and not came_free(
@@ -74,8 +81,10 @@ class Claims:
             return False
         return not self.columns.sources.gres.give(state, job, start.alloc, {})
 
-    def allowed(self, state: State, job: JobRecord, start: AcceptedStart, now: float) -> bool:
-        """True unless a limit, a licence or another check forbids the start."""
+    def allowed(
+        self, state: State, job: JobRecord, start: AcceptedStart, now: float, gone: Collection[int] = ()
+    ) -> bool:
+        """True unless a limit, a licence or another check forbids the start.  `gone`: jobs that will have gone."""
         self.columns.take_running(state)
         pools = self.columns.pools
         for pool, amount in pools.amounts_of(state, job, start.alloc):
@@ -83,8 +92,11 @@ class Claims:
                 return False
         if self.columns.shapes.owners.on and someone_elses(state, job, start.partition, start.alloc.nodes, {}):
             return False
-        if state.reservations and Guard(state, (), None, now).why_not(job, "", start.time_limit_s, start.alloc):
-            return False
+        if state.reservations:
+            over_run_s = self.columns.shapes.options.resv_over_run_s
+            guard = Guard(state, (), over_run_s, now, gone)
+            if guard.why_not(job, start.reservation, start.time_limit_s, start.alloc):
+                return False
         checks = self.columns.sources.checks
         return not any(check(state, job, start.partition, start.time_limit_s, start.alloc, now) for check in checks)
 
@@ -109,11 +121,11 @@ def came_free(state: State, alloc: Allocation) -> bool:
 
 def with_devices(state: State, job: JobRecord, alloc: Allocation, victims: list[JobRecord]) -> Allocation:
     """The allocation with the devices that are to be kept for it until all has come free."""
-    units = needs_of(job.spec).units
-    if not units:
+    if not any(needs_of(spec).units for spec in specs_of(job.spec)):
         return alloc
     given: list[dict[str, str]] = []
-    for name in alloc.nodes:
+    for place, name in enumerate(alloc.nodes):
+        units = needs_of(spec_at(job.spec, alloc, place)).units
         node = state.nodes[name]
         masks = dict(state.gres.offered(node))
         for victim in victims:

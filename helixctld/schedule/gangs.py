@@ -17,8 +17,9 @@ from helixctld.core.gang import jobs_a_cpu, takes_turns
 from helixctld.core.preempt import STARTING_S, How
 from helixctld.core.state import State
 from helixctld.core.yielding import core_mask
+from helixctld.schedule.asking import Asked, AskedPart
 from helixctld.schedule.preempting import Preempting
-from helixctld.schedule.who_yields import Asked, Round
+from helixctld.schedule.who_yields import Round, Willing
 
 
 class Gangs(Preempting):
@@ -34,23 +35,26 @@ class Gangs(Preempting):
 
     def _ways(self, state: State, job: JobRecord, now: float, turn: Round) -> Iterator[Asked]:
         for asked in super()._ways(state, job, now, turn):
-            if takes_turns(job, state.partitions.get(asked.asker.partition)):
+            names = {part.asker.partition for part in asked.parts}
+            if len(names) == 1 and takes_turns(job, state.partitions.get(asked.partition)):
                 yield asked
 
-    def _willing(self, state: State, asked: Asked, now: float, turn: Round) -> tuple[dict[int, How | None], float]:
-        ways: dict[int, How | None] = {}
-        later = 0.0
+    def _willing(self, state: State, asked: Asked, now: float, turn: Round) -> Willing:
+        found = Willing([set() for _ in asked.parts])
         for job_id in state.active:
             job = state.jobs[job_id]
-            if job.yields_cpus or job.partition != asked.asker.partition:
-                continue
-            if not takes_turns(job, state.partitions.get(job.partition)):
+            if job.yields_cpus or not self._shares(state, asked, job):
                 continue
             if job.state is JobState.RUNNING:
-                ways[job_id] = How(SUSPEND, Terms())
+                found.add(job_id, How(SUSPEND, Terms()), [True] * len(asked.parts))
             elif job.state is JobState.CONFIGURING:
-                later = now + STARTING_S
-        return ways, later
+                found.wait_until(now + STARTING_S)
+        return found
+
+    def _shares(self, state: State, asked: Asked, job: JobRecord) -> bool:
+        """True if the running job takes turns with the one that asks."""
+        same = job.partition == asked.partition and job.reservation == asked.reservation
+        return same and takes_turns(job, state.partitions.get(job.partition))
 
     def _may_ask(self, state: State, asker: Contender, job: JobRecord) -> bool:
         return job.partition == asker.partition
@@ -63,7 +67,7 @@ class Gangs(Preempting):
 
     def _full(self, state: State, asked: Asked, node: NodeRecord) -> int:
         """Cores that as many jobs as may do share already."""
-        most = jobs_a_cpu(state.partitions[asked.asker.partition])
+        most = jobs_a_cpu(state.partitions[asked.partition])
         counts: dict[int, int] = {}
         full = 0
         for job_id in node.jobs:
@@ -76,15 +80,14 @@ class Gangs(Preempting):
                     full |= 1 << core
         return full
 
-    def _kept_by(self, state: State, asked: Asked, node: NodeRecord) -> int:
+    def _kept_by(self, state: State, asked: Asked, part: AskedPart, node: NodeRecord) -> int:
         """Cores that suspended jobs wait for which do not take turns with this one."""
         cores = 0
         for job_id in node.jobs:
             job = state.jobs[job_id]
             if not job.yields_cpus or job.alloc is None:
                 continue
-            shares = job.partition == asked.asker.partition and takes_turns(job, state.partitions[job.partition])
-            if not shares:
+            if not self._shares(state, asked, job):
                 cores |= core_mask(job.alloc.cores[job.alloc.nodes.index(node.name)])
         return cores
 

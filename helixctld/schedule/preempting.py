@@ -12,23 +12,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
 
-import numpy as np
-
 from helix.model import events as ev
 from helix.model.job import Claim, JobRecord
 from helix.model.job_state import Reason
-from helix.model.node import NodeRecord, is_counted, is_schedulable
 from helix.plugin.families import PreemptPlugin
-from helix.sched.preempt import OFF, Contender, Need, PreemptRules, choose
-from helix.sched.request import Request, partition_limit, time_limit_s
-from helix_native.reference import Pass
+from helix.sched.preempt import OFF, Contender, PreemptRules
+from helix.sched.victims import Part, choose_chain
 from helixctld.core.preempt import contender, mode_of
 from helixctld.core.state import State
+from helixctld.schedule.asking import Asked
 from helixctld.schedule.claims import Claims, with_devices
 from helixctld.schedule.columns import Columns
 from helixctld.schedule.outlook import Outlook
 from helixctld.schedule.verify import AcceptedStart, PickCpus
-from helixctld.schedule.who_yields import Asked, Round, WhoYields, alike
+from helixctld.schedule.who_yields import Round, WhoYields
 
 CANDIDATES_MAX = 64  #: waiting jobs looked at closely after one pass
 NODES_FEW = 128  #: nodes looked at first on a large cluster, or twice as many as the job needs
@@ -77,7 +74,7 @@ class Preempting(WhoYields):
         t_again = 0.0
         for job in self._candidates(state, turn):
             for asked in self._ways(state, job, now, turn):
-                key = (asked.need, asked.able.tobytes(), alike(asked.asker))
+                key = asked.key
                 if key in turn.failed:
                     continue
                 self.counters["attempts"] += 1
@@ -103,7 +100,7 @@ class Preempting(WhoYields):
             job = state.jobs.get(job_id)
             if job is None or job_id in turn.passed or job_id not in state.schedulable:
                 continue
-            if job.claim is not None or job.reason not in _WAITS or job.spec.reservation:
+            if job.claim is not None or job.reason not in _WAITS:
                 continue
             if len(turn.passed) >= CANDIDATES_MAX:
                 return
@@ -114,6 +111,7 @@ class Preempting(WhoYields):
     def _asks(self, state: State, job: JobRecord, turn: Round) -> bool:
         """False for a job for which nobody who runs would make room, wherever that is."""
         names = job.spec.partitions or [state.default_partition]
+        names = [*names, *(part.partitions[0] for part in job.spec.components if part.partitions)]
         key = (tuple(names), job.spec.qos, job.priority)
         known = turn.asks.get(key)
         if known is None:
@@ -137,36 +135,20 @@ class Preempting(WhoYields):
         return [kind for kind in kinds if mode_of(self.plugin.terms(kind), self.rules) != OFF]
 
     def _ways(self, state: State, job: JobRecord, now: float, turn: Round) -> Iterator[Asked]:
-        """The job in each of its partitions where it could run if nothing else did."""
-        shapes = self.columns.shapes
-        for row in self.columns.queue.shapes_of(job.job_id):
-            request = shapes.requests[row]
-            if request is None or request.alternatives or request.reservation or len(shapes.parts(row)) > 1:
-                continue
-            if request.switches:
-                continue
-            partition = shapes.partitions[int(shapes.part_of(row))]
-            current = state.partitions.get(partition.name)
-            if current is None or current.state.upper() not in ("UP", "DRAIN"):
-                continue
-            if partition_limit(job.spec, request, current)[0] is not Reason.NONE:
-                continue
-            arrays, tables = shapes.freeze()
-            nodes = self.columns.nodes.freeze()
-            eligible = np.flatnonzero(Pass(nodes, arrays, tables).eligible(row))
-            records = self.columns.nodes.records
-            limit_s = time_limit_s(job.spec, current)
-            promised = self._promised(state, job, current.priority_tier, now + limit_s if limit_s else inf, turn)
-            good = [
-                i < len(records) and _takes_jobs(records[i]) and records[i].name not in promised
-                for i in eligible.tolist()
-            ]
-            able = eligible[good]
-            if len(able) < request.nodes_lo:
-                continue
-            must = frozenset(state.nodes[n].index for n in request.must if n in state.nodes)
-            gres = tuple(self.columns.sources.gres.asked(request))
-            yield Asked(job, contender(state, job, partition.name), _need(request, must, gres), able)
+        """The ways in which the job could run if nothing else did, less what is promised to jobs before it."""
+        for asked in self.asking.ways(state, job, now):
+            parts = []
+            for part in asked.parts:
+                t_end = now + asked.limit_s if asked.limit_s else inf
+                promised = self._promised(state, job, part.asker.tier, t_end, turn)
+                able = part.able
+                if promised:
+                    able = able[[name not in promised for name in map(state.node_names.__getitem__, able.tolist())]]
+                if len(able) < part.need.nodes_lo:
+                    break
+                parts.append(dataclasses.replace(part, able=able))
+            else:
+                yield dataclasses.replace(asked, parts=tuple(parts))
 
     def _promised(self, state: State, job: JobRecord, tier: int, t_end: float, turn: Round) -> set[str]:
         """Nodes promised to jobs before this one in the queue that are to start there before it would have ended."""
@@ -185,13 +167,10 @@ class Preempting(WhoYields):
 
     def _try(self, state: State, asked: Asked, now: float, turn: Round) -> tuple[Outcome | None, float]:
         """Make room for a job; on a large cluster on the most promising nodes first, and seldom on all."""
-        few = max(NODES_FEW, 2 * asked.need.nodes_lo)
-        if len(asked.able) <= few:
+        if all(len(part.able) <= max(NODES_FEW, 2 * part.need.nodes_lo) for part in asked.parts):
             return self._try_on(state, asked, now, turn)
-        found, later = self._try_on(
-            state, dataclasses.replace(asked, able=self._promising(state, asked, now, few)), now, turn
-        )
-        key = asked.need, alike(asked.asker)
+        found, later = self._try_on(state, self._promising(state, asked, now, NODES_FEW), now, turn)
+        key = asked.key[2:]
         if found is None and now >= self._in_vain.get(key, 0.0):
             found, later = self._try_on(state, asked, now, turn)
             if found is None:
@@ -201,22 +180,28 @@ class Preempting(WhoYields):
         return found, later
 
     def _try_on(self, state: State, asked: Asked, now: float, turn: Round) -> tuple[Outcome | None, float]:
-        ways, later = self._willing(state, asked, now, turn)
+        willing = self._willing(state, asked, now, turn)
+        ways, later = willing.ways, willing.later
         if not state.yielding and not any(how is not None for how in ways.values()):
             return None, later
-        victims = self._victims(state, asked, ways, now)
-        places = self._places(state, asked)
-        choice = choose(asked.need, places, victims)
+        victims = self._victims(state, asked, willing, now)
+        places = [self._places(state, asked, part) for part in asked.parts]
+        parts = [
+            Part(part.need, there, frozenset(may_ask))
+            for part, there, may_ask in zip(asked.parts, places, willing.may_ask, strict=True)
+        ]
+        choice = choose_chain(parts, victims)
         if choice is None:
             return None, later
         if choice.victims and not any(ways[v] is not None for v in choice.victims):
             return None, later  # those that are ending anyway are enough
-        alloc = self._allocation(state, asked, choice, {p.index: p for p in places}, victims)
+        chosen = set(choice.victims)
+        gone = [[v for v in victims if v.job_id in chosen & may_ask] for may_ask in willing.may_ask]
+        alloc = self._allocation(state, asked, choice, [{p.index: p for p in there} for there in places], gone)
         if alloc is None:
             return None, later
-        partition = state.partitions[asked.asker.partition]
-        start = AcceptedStart(asked.job.job_id, partition.name, time_limit_s(asked.job.spec, partition), alloc)
-        if not self.starts.allowed(state, asked.job, start, now):
+        start = AcceptedStart(asked.job.job_id, asked.partition, asked.limit_s, alloc, asked.reservation)
+        if not self.starts.allowed(state, asked.job, start, now, chosen):
             return None, later
         told = [state.jobs[v] for v in choice.victims]
         events = [self._tell(victim, how, asked, now) for victim in told if (how := ways[victim.job_id]) is not None]
@@ -226,6 +211,7 @@ class Preempting(WhoYields):
         claim = Claim(
             alloc=with_devices(state, asked.job, start.alloc, told),
             partition=start.partition,
+            reservation=start.reservation,
             time_limit_s=start.time_limit_s,
             victims=choice.victims,
             t=now,
@@ -236,26 +222,3 @@ class Preempting(WhoYields):
 def _tier(state: State, job: JobRecord) -> int:
     names = job.spec.partitions or [state.default_partition]
     return max((state.partitions[name].priority_tier for name in names if name in state.partitions), default=0)
-
-
-def _takes_jobs(node: NodeRecord) -> bool:
-    return is_schedulable(node) and not node.reservations and not is_counted(node)
-
-
-def _need(request: Request, must: frozenset[int], gres: tuple[int, ...]) -> Need:
-    return Need(
-        nodes_lo=request.nodes_lo,
-        nodes_hi=request.nodes_hi,
-        tasks=request.tasks,
-        task_lo=request.task_lo,
-        task_hi=request.task_hi,
-        cpus_per_task=request.cpus_per_task,
-        cpus_min=request.cpus_min,
-        mem_node_mib=request.mem_node_mib,
-        mem_cpu_mib=request.mem_cpu_mib,
-        mem_all=request.mem_all,
-        exclusive=request.exclusive,
-        gres=gres,
-        must=must,
-        contiguous=request.contiguous,
-    )

@@ -7,6 +7,8 @@ else one look at those on the nodes of the start.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from helix.model.job import Allocation, JobRecord
 from helix.model.node import NodeRecord
 from helix.model.reservation import ReservationRecord, Share
@@ -18,10 +20,18 @@ from helixctld.schedule.reservation_columns import is_open, shares_rows
 
 
 class Guard:
-    """One commit.  `clones`: of the plan, by row after the nodes."""
+    """One commit.  `clones`: of the plan, by row after the nodes; `gone`: jobs that will have gone by then."""
 
-    def __init__(self, state: State, clones: tuple[str, ...], over_run_s: int | None, now: float) -> None:
+    def __init__(
+        self,
+        state: State,
+        clones: tuple[str, ...],
+        over_run_s: int | None,
+        now: float,
+        gone: Collection[int] = (),
+    ) -> None:
         self.state = state
+        self.gone = gone
         self.clones = clones
         self.over_run_s = over_run_s
         self.now = now
@@ -101,6 +111,8 @@ class Guard:
         cpus = mem = 0
         for job_id, count in node.jobs.items():
             job = self.state.jobs[job_id]
+            if job_id in self.gone:
+                continue
             if (job.reservation == reservation) == others or job.alloc is None or job_end(job, self.now) <= t:
                 continue
             cpus += count

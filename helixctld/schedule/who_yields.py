@@ -13,28 +13,22 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from helix.model import events as ev
+from helix.model.hetjob import partition_on
 from helix.model.job import Allocation, JobRecord
 from helix.model.job_state import JobState
 from helix.model.node import NodeRecord
 from helix.plugin.families import PreemptPlugin
 from helix.sched.place import core_width
-from helix.sched.preempt import SUSPEND, Choice, Contender, Need, Place, PreemptRules, Share, Victim, work_cost
+from helix.sched.preempt import SUSPEND, Choice, Contender, Place, PreemptRules, Share, Victim, work_cost
 from helix_native.arrays import Int64
-from helixctld.core.preempt import How, contender, how_to, make_room
+from helixctld.core.preempt import How, contender, contenders, how_to, make_room, terms_of
 from helixctld.core.state import State
 from helixctld.core.yielding import core_mask
+from helixctld.schedule.asking import Asked, AskedPart, Asking
 from helixctld.schedule.columns import Columns
 from helixctld.schedule.verify import PickCpus
 
-
-@dataclass(slots=True)
-class Asked:
-    """A waiting job in one partition, and what it needs."""
-
-    job: JobRecord
-    asker: Contender
-    need: Need
-    able: Int64  # nodes it may run on
+IN_RESERVATION = "reservation "  #: before its name: what its share of a node leaves; partitions' names have no spaces
 
 
 @dataclass(slots=True)
@@ -45,9 +39,29 @@ class Round:
     order: list[int] | None = None  # waiting jobs in the queue's order
     kinds: list[Contender] | None = None  # of running jobs that make room at all
     asks: dict[tuple[object, ...], bool] = field(default_factory=dict)
-    others: dict[int, Contender] = field(default_factory=dict)
+    others: dict[int, list[Contender]] = field(default_factory=dict)
     failed: set[tuple[object, ...]] = field(default_factory=set)  # requests nobody can make room for
     promises: list[tuple[int, float, list[str]]] | None = None  # waiting job, start, nodes
+
+
+@dataclass(slots=True)
+class Willing:
+    """Who may make room for a job."""
+
+    may_ask: list[set[int]]  # by part: jobs it may ask
+    ways: dict[int, How | None] = field(default_factory=dict)  # how each would; None: it is ending anyway
+    later: float = 0.0  # others could from then on, 0 = never
+
+    def add(self, job_id: int, how: How | None, asks: list[bool]) -> None:
+        """A job that the parts with a flag may ask."""
+        self.ways[job_id] = how
+        for may_ask, may in zip(self.may_ask, asks, strict=True):
+            if may:
+                may_ask.add(job_id)
+
+    def wait_until(self, t: float) -> None:
+        """Somebody could from then on."""
+        self.later = min(self.later, t) if self.later else t
 
 
 class WhoYields:
@@ -55,15 +69,27 @@ class WhoYields:
 
     def __init__(self, columns: Columns, plugin: PreemptPlugin, rules: PreemptRules, pick: PickCpus) -> None:
         self.columns = columns
+        self.asking = Asking(columns)
         self.plugin = plugin
         self.rules = rules
         self.pick = pick
 
-    def _promising(self, state: State, asked: Asked, now: float, count: int) -> Int64:
-        """`count` nodes: those named, then those where least work is lost for a CPU.  About 1 us a running job."""
+    def _promising(self, state: State, asked: Asked, now: float, few: int) -> Asked:
+        """The way on few nodes: those named, then those where least work is lost for a CPU.  About 1 us a running
+        job and part."""
+        parts = []
+        for part in asked.parts:
+            count = max(few, 2 * part.need.nodes_lo)
+            able = part.able
+            if len(able) > count:
+                able = self._promising_nodes(state, part, now, count)
+            parts.append(dataclasses.replace(part, able=able))
+        return dataclasses.replace(asked, parts=tuple(parts))
+
+    def _promising_nodes(self, state: State, part: AskedPart, now: float, count: int) -> Int64:
         size = len(self.columns.nodes.records)
         lost, freed = np.zeros(size), np.zeros(size)
-        nodes, asker = state.nodes, asked.asker
+        nodes, asker = state.nodes, part.asker
         willing: dict[tuple[str, str], bool] = {}
         for job_id in state.active:
             job = state.jobs[job_id]
@@ -77,12 +103,13 @@ class WhoYields:
                 if (node := nodes.get(name)) is not None:
                     lost[node.index] += ran_s * len(cores)
                     freed[node.index] += len(cores)
-        able = asked.able
+        able = part.able
         there = freed[able] + [state.free_cores[i].bit_count() for i in able.tolist()]
-        named = np.isin(able, list(asked.need.must))
-        short = there < asked.need.cost(asked.need.task_lo, 1)
+        named = np.isin(able, list(part.need.must))
+        short = there < part.need.cost(part.need.task_lo, 1)
         order = np.lexsort((able, lost[able] / (there + 1.0), short, ~named))
-        return np.sort(able[order[:count]])
+        found: Int64 = np.sort(able[order[:count]])
+        return found
 
     def _may_ask(self, state: State, asker: Contender, job: JobRecord) -> bool:
         """True if jobs like this one make room for the asker, as far as partition and QOS say."""
@@ -90,42 +117,49 @@ class WhoYields:
         return self.plugin.may_preempt(asker, other, self.rules)
 
     def _tell(self, victim: JobRecord, how: How, asked: Asked, now: float) -> ev.Event:
-        return make_room(victim, how, asked.job, asked.asker, self.rules, now)
+        return make_room(victim, how, asked.job, asked.parts[0].asker, self.rules, now)
 
-    def _willing(self, state: State, asked: Asked, now: float, turn: Round) -> tuple[dict[int, How | None], float]:
-        """Jobs that may make room and how (None: it is ending anyway); and when others could, 0 = never."""
-        ways: dict[int, How | None] = {}
-        later = 0.0
-        able = set(asked.able.tolist())
+    def _willing(self, state: State, asked: Asked, now: float, turn: Round) -> Willing:
+        found = Willing([set() for _ in asked.parts])
+        able = [set(part.able.tolist()) for part in asked.parts]
         nodes = state.nodes
         claimed = {v for claimer in state.claims if (c := state.jobs[claimer].claim) is not None for v in c.victims}
         for job_id in state.active:
             job = state.jobs[job_id]
             if job_id in claimed or job.yields_cpus or job.alloc is None:
                 continue
-            if not any((node := nodes.get(name)) is not None and node.index in able for name in job.alloc.nodes):
+            if job.reservation and job.reservation != asked.reservation:
+                continue  # what is reserved is left to the jobs of the reservation
+            there = {node.index for name in job.alloc.nodes if (node := nodes.get(name)) is not None}
+            near = [not there.isdisjoint(mine) for mine in able]
+            if not any(near):
                 continue
             if job.state is JobState.COMPLETING:
-                ways[job_id] = None
+                found.add(job_id, None, near)
                 continue
-            other = turn.others.get(job_id)
-            if other is None:
-                other = turn.others[job_id] = contender(state, job)
-            if not self.plugin.may_preempt(asked.asker, other, self.rules):
+            others = turn.others.get(job_id)
+            if others is None:
+                others = turn.others[job_id] = contenders(state, job)
+            asks = [
+                is_near and all(self.plugin.may_preempt(part.asker, other, self.rules) for other in others)
+                for part, is_near in zip(asked.parts, near, strict=True)
+            ]
+            if not any(asks):
                 continue
-            how = how_to(job, self.plugin.terms(other), self.rules, now)
+            how = how_to(job, terms_of(self.plugin, others, self.rules), self.rules, now)
             if how is None:
                 continue
             if how.t:
-                later = min(later, how.t) if later else how.t
+                found.wait_until(how.t)
                 continue
-            ways[job_id] = how
-        return ways, later
+            found.add(job_id, how, asks)
+        return found
 
-    def _victims(self, state: State, asked: Asked, ways: dict[int, How | None], now: float) -> list[Victim]:
+    def _victims(self, state: State, asked: Asked, willing: Willing, now: float) -> list[Victim]:
+        ways = willing.ways
         levels = sorted({how.terms.level for how in ways.values() if how is not None})
         gres_of = self.columns.sources.gres
-        able = set(asked.able.tolist())
+        able = asked.able
         victims = []
         for job_id, how in ways.items():
             job = state.jobs[job_id]
@@ -138,9 +172,9 @@ class WhoYields:
                 if node is None or node.index not in able:
                     continue
                 gres = () if stops else tuple(gres_of.held(job, alloc, place))
-                room = len(cores) if job.partition == asked.asker.partition else 0
+                rooms = {partition_on(job, name): len(cores), IN_RESERVATION + job.reservation: len(cores)}
                 given = core_mask(cores) & ~self._full(state, asked, node)
-                shares[node.index] = Share(given, 0 if stops else mem, gres, room)
+                shares[node.index] = Share(given, 0 if stops else mem, gres, rooms)
             victims.append(Victim(job_id, self._cost(state, job, how, levels, now), shares))
         return victims
 
@@ -157,19 +191,24 @@ class WhoYields:
         """Cores of a node that the job may not have whoever makes room."""
         return 0
 
-    def _places(self, state: State, asked: Asked) -> list[Place]:
-        partition = state.partitions[asked.asker.partition]
+    def _places(self, state: State, asked: Asked, part: AskedPart) -> list[Place]:
+        partition = state.partitions[part.asker.partition]
+        reservation = state.reservations.get(asked.reservation)
         records = self.columns.nodes.records
         gres_of = self.columns.sources.gres
         places = []
-        for index in asked.able.tolist():
+        for index in part.able.tolist():
             node = records[index]
-            kept, mem = self._kept_from(state, node, asked)
-            every = (1 << node.cpus) - 1
-            room = None
+            kept, mem = self._kept_from(state, node, asked, part)
+            free_mem = max(0, state.free_mem_mib[index] - mem)
+            rooms: dict[str, int] = {}
             if partition.max_cpus_per_node:
-                used = sum(n for j, n in node.jobs.items() if state.jobs[j].partition == partition.name)
-                room = partition.max_cpus_per_node - used
+                used = sum(n for j, n in node.jobs.items() if partition_on(state.jobs[j], node.name) == partition.name)
+                rooms[partition.name] = partition.max_cpus_per_node - used
+            if reservation is not None and (share := reservation.shares.get(node.name)) and not share.whole:
+                inside = [job for j in node.jobs if (job := state.jobs[j]).reservation == reservation.name]
+                rooms[IN_RESERVATION + reservation.name] = share.cpus - sum(node.jobs[job.job_id] for job in inside)
+                free_mem = min(free_mem, max(0, share.mem_mib - sum(mem_on(job, node.name) for job in inside)))
             places.append(
                 Place(
                     index=index,
@@ -177,50 +216,53 @@ class WhoYields:
                     width=core_width(node),
                     mem_mib=node.real_memory_mib,
                     free_cores=state.free_cores[index] & ~kept,
-                    free_mem_mib=max(0, state.free_mem_mib[index] - mem),
-                    taken=(every & ~state.free_cores[index]) | kept,
+                    free_mem_mib=free_mem,
+                    taken=(((1 << node.cpus) - 1) & ~state.free_cores[index]) | kept,
                     free_gres=tuple(gres_of.free(state, node)),
-                    room=room,
+                    rooms=rooms,
                     weight=node.weight,
                 )
             )
         return places
 
-    def _kept_from(self, state: State, node: NodeRecord, asked: Asked) -> tuple[int, int]:
+    def _kept_from(self, state: State, node: NodeRecord, asked: Asked, part: AskedPart) -> tuple[int, int]:
         """Cores and memory of a node that the job may not take although they are free: others have a claim on them,
         or suspended jobs that it may not preempt wait for them."""
         full = self._full(state, asked, node)
         if node.name not in state.kept_cores:
             return full, 0
-        cores = full | self._kept_by(state, asked, node)
+        cores = full | self._kept_by(state, asked, part, node)
         for claimer in state.claims:
             claim = state.jobs[claimer].claim
             if claim is not None and node.name in claim.alloc.nodes:
                 cores |= core_mask(claim.alloc.cores[claim.alloc.nodes.index(node.name)])
         return cores, state.kept_mem_mib.get(node.name, 0)
 
-    def _kept_by(self, state: State, asked: Asked, node: NodeRecord) -> int:
+    def _kept_by(self, state: State, asked: Asked, part: AskedPart, node: NodeRecord) -> int:
         cores = 0
         for job_id in node.jobs:
             job = state.jobs[job_id]
             if job.yields_cpus and job.alloc is not None and job.state is JobState.SUSPENDED:
-                other = contender(state, job)
-                if not self.plugin.may_preempt(asked.asker, other, self.rules):
+                others = contenders(state, job)
+                may = all(self.plugin.may_preempt(part.asker, other, self.rules) for other in others)
+                if not may or (job.reservation and job.reservation != asked.reservation):
                     cores |= core_mask(job.alloc.cores[job.alloc.nodes.index(node.name)])
         return cores
 
     def _allocation(
-        self, state: State, asked: Asked, choice: Choice, places: dict[int, Place], victims: list[Victim]
+        self, state: State, asked: Asked, choice: Choice, places: list[dict[int, Place]], gone: list[list[Victim]]
     ) -> Allocation | None:
-        """Exactly what the job gets once everybody chosen is gone."""
-        gone = {v.job_id: v for v in victims if v.job_id in set(choice.victims)}
+        """Exactly what the job gets once everybody chosen is gone.  `places`, `gone`: by part."""
         records = self.columns.nodes.records
-        need = asked.need
-        alloc = Allocation(nodes=[], cores=[], mem_mib=[], whole=need.exclusive)
-        for index, tasks in zip(choice.nodes, choice.tasks, strict=True):
-            node, place = records[index], places[index]
+        alloc = Allocation(nodes=[], cores=[], mem_mib=[], whole=asked.parts[0].need.exclusive)
+        given = sorted(
+            zip(choice.part, choice.nodes, choice.tasks, strict=True),
+            key=lambda at: (asked.parts[at[0]].component, at[1]),
+        )
+        for at, index, tasks in given:
+            need, node, place = asked.parts[at].need, records[index], places[at][index]
             free, mem = place.free_cores, place.free_mem_mib
-            for victim in gone.values():
+            for victim in gone[at]:
                 if (share := victim.shares.get(index)) is not None:
                     free |= share.cores
                     mem += share.mem_mib
@@ -239,9 +281,12 @@ class WhoYields:
                 if need.exclusive:  # all CPUs are taken, not all of them are used: memory at most what is there
                     each = min(each, mem // max(count, 1) + 1)
                 alloc.mem_mib.append(min(each * count, mem))
+            if asked.job.spec.components:
+                alloc.component.append(asked.parts[at].component)
         return alloc
 
 
-def alike(asker: Contender) -> tuple[object, ...]:
-    """All of a contender that plugins decide by, to recognise another just like it."""
-    return (asker.partition, asker.tier, asker.qos, asker.priority, asker.uid, asker.account)
+def mem_on(job: JobRecord, node: str) -> int:
+    """MiB that a running job has on one of its nodes."""
+    assert job.alloc is not None
+    return job.alloc.mem_mib[job.alloc.nodes.index(node)]

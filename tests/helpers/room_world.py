@@ -8,6 +8,7 @@ from helpers.sched_world import World
 
 from helix.model import events as ev
 from helix.model.job import JobRecord
+from helix.model.node import NodeRecord
 from helix.model.partition import PartitionRecord
 from helix.sched.preempt import PreemptRules
 from helix_plugins.preempt.partition_prio import PartitionPrio
@@ -20,7 +21,7 @@ class RoomWorld(World):
 
     def __init__(
         self,
-        nodes: int = 1,
+        nodes: int | list[NodeRecord] = 1,
         cpus: int = 4,
         *,
         rules: PreemptRules | None = None,
@@ -28,11 +29,14 @@ class RoomWorld(World):
         planner: Any = None,
         low: dict[str, Any] | None = None,
         high: dict[str, Any] | None = None,
+        more: list[PartitionRecord] | None = None,
     ) -> None:
-        names = [f"n{i + 1}" for i in range(nodes)]
+        """`more`: partitions besides the two."""
+        names = [f"n{i + 1}" for i in range(nodes)] if isinstance(nodes, int) else [node.name for node in nodes]
         parts = [
             PartitionRecord(name="low", nodes=names, is_default=True, **(low or {})),
-            PartitionRecord(name="high", nodes=names, priority_tier=10, **(high or {})),
+            PartitionRecord(name="high", **{"nodes": names, "priority_tier": 10, **(high or {})}),
+            *(more or []),
         ]
         super().__init__(nodes, cpus, parts, planner=planner)
         rules = rules or PreemptRules(modes=("SUSPEND", "GANG"))

@@ -7,7 +7,8 @@ from itertools import combinations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helix.sched.preempt import Need, Place, Share, Victim, choose, enough, tasks_on
+from helix.sched.preempt import Need, Place, Share, Victim, enough, tasks_on
+from helix.sched.victims import Part, choose, choose_chain
 
 CPUS = 4
 
@@ -128,3 +129,99 @@ def test_nodes_outside_the_promising_ones_are_found_too():
     assert found.nodes == [1100]
     found = choose(Need(nodes_lo=700, contiguous=True, cpus_per_task=2), places, victims)
     assert len(found.victims) == 1400
+
+
+@st.composite
+def chains(draw):
+    """Two or three parts, each for one or two nodes of some."""
+    parts = []
+    for _ in range(draw(st.integers(2, 3))):
+        fields = {"cpus_per_task": draw(st.integers(1, CPUS)), "mem_node_mib": draw(st.sampled_from([0, 10, 60]))}
+        if draw(st.booleans()):
+            tasks = draw(st.integers(1, 3))
+            fields |= {"tasks": tasks, "task_hi": tasks, "cpus_per_task": 1}
+        need = Need(nodes_lo=1 if "tasks" in fields else draw(st.integers(1, 2)), **fields)
+        parts.append((need, draw(st.sets(st.integers(0, 3), min_size=1)), draw(st.sampled_from([None, 2, 3]))))
+    return parts
+
+
+@st.composite
+def wide_clusters(draw):
+    """Four full nodes, some jobs on two of them."""
+    places = [Place(i, CPUS, 1, 100, 0, 100, taken=(1 << CPUS) - 1) for i in range(4)]
+    victims = []
+    for i in range(4):
+        left = CPUS
+        while left and len(victims) < 7:
+            n = draw(st.integers(1, left))
+            mask = ((1 << n) - 1) << (CPUS - left)
+            left -= n
+            if victims and i and i - 1 in victims[-1].shares and len(victims[-1].shares) == 1 and draw(st.booleans()):
+                victims[-1].shares[i] = Share(mask)
+            else:
+                victims.append(Victim(len(victims) + 1, draw(st.integers(1, 30)), {i: Share(mask)}))
+    return places, victims
+
+
+def ways_of(need, able):
+    """Sets of nodes that would do for one part."""
+    hi = need.tasks or need.nodes_lo
+    for count in range(need.nodes_lo, hi + 1):
+        for group in combinations(sorted(able), count):
+            if not need.tasks or sum(able[i] for i in group) >= need.tasks:
+                yield set(group)
+
+
+def chain_fits(parts, gone):
+    """Whether all parts find different nodes when `gone` go, by trying everything."""
+
+    def seat(at, used):
+        if at == len(parts):
+            return True
+        part = parts[at]
+        able = {}
+        for place in part.places:
+            shares = [
+                v.shares[place.index]
+                for v in gone
+                if place.index in v.shares and (part.may_ask is None or v.job_id in part.may_ask)
+            ]
+            tasks = tasks_on(part.need, place, shares)
+            if tasks and place.index not in used:
+                able[place.index] = tasks
+        return any(seat(at + 1, used | group) for group in ways_of(part.need, able))
+
+    return seat(0, set())
+
+
+@given(wide_clusters(), chains())
+@settings(max_examples=300, deadline=None)
+def test_parts_of_a_chain_are_made_room_for_together(cluster, asked):
+    places, victims = cluster
+    parts = [
+        Part(
+            need,
+            [places[i] for i in sorted(nodes)],
+            None if every is None else frozenset(v.job_id for v in victims if v.job_id % every),
+        )
+        for need, nodes, every in asked
+    ]
+    found = choose_chain(parts, victims)
+    subsets = (set(group) for n in range(len(victims) + 1) for group in combinations(range(len(victims)), n))
+    costs = [sum(victims[i].cost for i in s) for s in subsets if chain_fits(parts, [victims[i] for i in sorted(s)])]
+    if found is None:  # spread evenly over as few nodes as may be, tasks may find no room although others would do
+        assert not costs or any(part.need.tasks for part in parts)
+        return
+    gone = [v for v in victims if v.job_id in found.victims]
+    assert chain_fits(parts, gone)
+    assert found.cost == sum(v.cost for v in gone) >= min(costs)
+    assert found.cost <= 4 * min(costs) + 30  # near the best there is
+    if not any(part.need.tasks for part in parts):
+        assert not any(chain_fits(parts, [w for w in gone if w is not v]) for v in gone)
+    assert len(set(found.nodes)) == len(found.nodes) == len(found.part) == len(found.tasks)
+    for at, part in enumerate(parts):
+        mine = [(i, t) for i, t, p in zip(found.nodes, found.tasks, found.part, strict=True) if p == at]
+        assert len(mine) >= part.need.nodes_lo
+        assert {i for i, _ in mine} <= {p.index for p in part.places}
+        if part.need.tasks:
+            assert sum(t for _, t in mine) == part.need.tasks
