@@ -20,6 +20,7 @@ from helixctld.core.state import State
 from helixctld.core.yielding import core_mask
 from helixctld.schedule.columns import Columns
 from helixctld.schedule.owner_columns import someone_elses
+from helixctld.schedule.recheck import claim_holds
 from helixctld.schedule.reservation_columns import is_open
 from helixctld.schedule.reservation_guard import Guard
 from helixctld.schedule.starts import start_events
@@ -34,6 +35,7 @@ class Claims:
 
     def due(self, state: State, now: float) -> Iterator[list[ev.Event]]:
         """Claims that have come free, or never will.  The caller applies each list before it takes the next."""
+        self.columns.update_cluster(state)
         for job_id in sorted(state.claims):
             job = state.jobs[job_id]
             claim = job.claim
@@ -42,6 +44,9 @@ class Claims:
             if why := self._broken(state, job, claim):
                 yield [ev.JobClaimed(t=now, job_id=job_id, why=why)]
             elif came_free(state, claim.alloc):
+                if name := claim_holds(self.columns, state, job, claim.partition, claim.reservation, claim.alloc):
+                    yield [ev.JobClaimed(t=now, job_id=job_id, why=f"node {name} may not serve it any more")]
+                    continue
                 yield [ev.JobClaimed(t=now, job_id=job_id, why="room was made")]
                 alloc = replace(claim.alloc, gres=[])
                 start = AcceptedStart(job_id, claim.partition, claim.time_limit_s, alloc, claim.reservation)

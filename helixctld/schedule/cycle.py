@@ -33,6 +33,7 @@ from helixctld.schedule.kept import KeptReservations
 from helixctld.schedule.outlook import Expectation, Outlook
 from helixctld.schedule.pace import Pace
 from helixctld.schedule.priorities import PriorityColumns
+from helixctld.schedule.recheck import Recheck, version_of
 from helixctld.schedule.reserved_words import ReservedWords
 from helixctld.schedule.sources import Sources
 from helixctld.schedule.verify import AcceptedStart, verify
@@ -124,6 +125,7 @@ class Cycle:
         self._loop_s = 0.0
         self._fruitless = 0  # passes in a row whose every start was a conflict
         self._snapshot: Snapshot | None = None  # of the pass under way
+        self._cluster = version_of(self.columns)  # of its snapshot
         self._ahead_snapshot: Snapshot | None = None  # likewise
         self._ahead_began = 0.0
         self._full_s = 0.0  # what the last full pass took to plan
@@ -177,6 +179,7 @@ class Cycle:
         self.pace.started(self._began)
         full = self.one_kind if full is None else full
         self._snapshot = snapshot = self._freeze(state, now, full=full)
+        self._cluster = version_of(self.columns)
         self._loop_s = self.timer() - self._began
         return snapshot
 
@@ -246,6 +249,7 @@ class Cycle:
             self._quick_s = t - self._began
         self._snapshot = None
         columns = self.columns
+        columns.update_cluster(state)
         columns.take_running(state)
         verified = verify(
             plan,
@@ -256,6 +260,7 @@ class Cycle:
             now=now,
             over_run_s=self.options.resv_over_run_s,
             parts_of=columns.shapes.parts_asked,
+            recheck=None if self._cluster == version_of(columns) else Recheck(columns, self._cluster),
         )
         reasons = self._reasons(plan, state)
         if plan.later is not None and self.options.bf_mode == "conservative":

@@ -2,7 +2,8 @@
 in part.
 
 By capacity, not by revision (architecture.md, algorithms.md 7): a start is good if the job may still start, with the
-spec it was planned for, its partition starts jobs, every node still has whole cores, memory and GRES for it, no
+spec it was planned for, its partition starts jobs, every node may still serve it (`recheck.py`) and has whole cores,
+memory and GRES for it, no
 licence and no limit would be exceeded, and nothing else that must be checked speaks against it (`Sources.checks`).
 Starts of one plan see each other.  Never overcommits, whatever the planner returned.  Cost: about 5 us a start.
 """
@@ -23,6 +24,7 @@ from helixctld.core.yielding import core_mask
 from helixctld.schedule.components import Group, PartsOf, groups_of
 from helixctld.schedule.owner_columns import someone_elses
 from helixctld.schedule.pool_columns import PoolColumns
+from helixctld.schedule.recheck import Recheck
 from helixctld.schedule.reservation_guard import Guard
 
 PickCpus = Callable[[NodeRecord, int, int], list[int] | None]
@@ -242,12 +244,14 @@ def verify(
     now: float = 0.0,
     over_run_s: int | None = 0,
     parts_of: PartsOf | None = None,
+    recheck: Recheck | None = None,
 ) -> Verified:
     """Check every start of `plan` against `state`, in order; changes nothing.
 
     `spec_of`: the spec each job was planned with; a job whose spec is another object by now is a conflict.  `pools`:
     those of the columns, told of every running job (`Columns.take_running`); with them goes what else is checked.
     `now`: epoch seconds; `over_run_s`: ResvOverRun, None = no limit.  `parts_of`: for heterogeneous jobs.
+    `recheck`: given where the cluster changed since the plan was made.
     """
     verified = Verified()
     if not len(plan.start_job):
@@ -264,6 +268,8 @@ def verify(
         groups = [] if job is None else groups_of(plan, i, job, parts_of)
         name = groups[0].partition if groups else plan.partitions[part]
         why = _may_start(state, job, job_id, name, spec_of)
+        if recheck is not None and job is not None and not why:
+            why = recheck.why_not(plan, i, job)
         if why or job is None:
             verified.conflicts.append(Conflict(job_id, why))
             continue

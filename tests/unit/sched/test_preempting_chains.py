@@ -274,3 +274,21 @@ def test_nodes_that_are_reserved_later_serve_jobs_that_end_before() -> None:
     short = w.submit(partitions=["high"], cpus_per_task=2, time_limit_s=600)
     assert w.round() == [short]
     assert low.state is JobState.SUSPENDED
+
+
+def test_a_claim_goes_when_its_node_may_not_serve_the_job_any_more() -> None:
+    w = RoomWorld(featured("a", "a"), rules=rules("CANCEL"))
+    low = w.running(2, cpus_per_task=2)
+    job = w.submit(partitions=["high"], constraint="a", cpus_per_task=2)
+    w.round()
+    assert job.claim is not None
+    victim = w.state.jobs[job.claim.victims[0]]
+    name = w.where(victim)[0]
+    w.update_node(name, changes={"features": []})
+    ended(w, victim)
+    w.round()
+    assert job.claim is not None
+    assert job.claim.alloc.nodes != [name]
+    other = next(j for j in low if j is not victim)
+    ended(w, other)
+    assert w.round() == [job]
