@@ -31,6 +31,10 @@ if TYPE_CHECKING:
         ntasks: int
         tasks_per_node: int  # [ntasks_per_node]
         ntasks_per_node: int
+        tasks_per_core: int  # [ntasks_per_core] at most
+        ntasks_per_core: int
+        tasks_per_socket: int  # [ntasks_per_socket] at most
+        ntasks_per_socket: int
         cpus_per_task: int
         mem: int | str  # of each node; "4G"; a number is MiB; 0 = all
         mem_per_cpu: int | str
@@ -57,6 +61,7 @@ if TYPE_CHECKING:
         mem_per_gpu: int | str
         switches: int | str  # "1@0:30:00"
         mincpus: int  # least CPUs on each node
+        segment: int  # each so many nodes in one block
         sockets_per_node: int
         cores_per_socket: int
         threads_per_core: int
@@ -105,6 +110,8 @@ _ALIASES = {
     "job_name": "name",
     "ntasks": "tasks",
     "ntasks_per_node": "tasks_per_node",
+    "ntasks_per_core": "tasks_per_core",
+    "ntasks_per_socket": "tasks_per_socket",
     "time": "time_limit",
     "mincpus": "cpus_min",
     "chdir": "work_dir",
@@ -123,6 +130,8 @@ _SAME = frozenset(
         "comment",
         "tasks",
         "tasks_per_node",
+        "tasks_per_core",
+        "tasks_per_socket",
         "cpus_per_task",
         "exclusive",
         "oversubscribe",
@@ -130,6 +139,7 @@ _SAME = frozenset(
         "spread_job",
         "use_min_nodes",
         "constraint",
+        "prefer",
         "require",
         "rank",
         "licenses",
@@ -137,6 +147,7 @@ _SAME = frozenset(
         "gres",
         "cpus_per_gpu",
         "cpus_min",
+        "segment",
         "sockets_per_node",
         "cores_per_socket",
         "threads_per_core",

@@ -244,6 +244,9 @@ QUEUE_FIELDS: tuple[Field, ...] = (
     Field("", "MaxNodes", "MAX_NODES", "nodes_max", help="most nodes"),
     Field("", "MinTime", "MIN_TIME", "time_min_s", limit, help="least time limit"),
     Field("", "NTPerNode", "NTASKS_PER_NODE", "tasks_per_node", help="tasks a node"),
+    Field("", "NTPerCore", "NTASKS_PER_CORE", "tasks_per_core", _or_any, help="most tasks a core"),
+    Field("", "NTPerSocket", "NTASKS_PER_SOCKET", "tasks_per_socket", _or_any, help="most tasks a socket"),
+    Field("", "Prefer", "PREFER", "prefer", or_null, help="features preferred"),
     Field("", "NumTasks", "TASKS", "tasks", help="tasks"),
     Field(
         "",

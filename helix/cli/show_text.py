@@ -137,7 +137,10 @@ def job_lines(job: Row, *, details: bool = False) -> Lines:
         [("TRES", _with(resources, job["gres_tres"]))],
         [
             ("Socks/Node", job["sockets_per_node"] or "*"),
-            ("NtasksPerN:B:S:C", f"{job['tasks_per_node']}:0:*:*"),
+            (
+                "NtasksPerN:B:S:C",
+                f"{job['tasks_per_node']}:0:{job['tasks_per_socket'] or '*'}:{job['tasks_per_core'] or '*'}",
+            ),
             ("CoreSpec", "*"),
         ],
     ]
@@ -149,6 +152,7 @@ def job_lines(job: Row, *, details: bool = False) -> Lines:
     lines += [
         [("MinCPUsNode", max(job["cpus_per_task"], job["cpus_min"])), mem, ("MinTmpDiskNode", memory(job["tmp_mib"]))],
         [("Features", null(job["constraint"])), ("DelayBoot", "00:00:00")],
+        [("Prefer", job["prefer"])] if job["prefer"] else [],
         [("Require", job["require"])] if job["require"] else [],
         [("Rank", job["rank"])] if job["rank"] else [],
         [
@@ -161,6 +165,8 @@ def job_lines(job: Row, *, details: bool = False) -> Lines:
         [("Command", job["command"])],
         [("WorkDir", job["work_dir"])],
         [("Comment", job["comment"])] if job["comment"] else [],
+        [("SegmentSize", job["segment"])] if job["segment"] else [],
+        [(_GRES_FLAGS[word], "Yes") for word in job["gres_flags"]],
         [("Switches", f"{job['switches']}@{_switch_wait(job)}")] if job["switches"] else [],
         *([(key, job[field])] for key, field in _TRES_ASKED if job[field]),
         [("StdErr", job["stderr"] or stdout)],
@@ -181,6 +187,13 @@ def job_story(job: Row) -> list[str]:
 
 
 #: what is asked of TRES, as scontrol names it -> field
+_GRES_FLAGS = {
+    "disable-binding": "GresDisableBind",
+    "enforce-binding": "GresEnforceBind",
+    "multiple-tasks-per-sharing": "GresMultipleTasksPerSharing",
+    "one-task-per-sharing": "GresOneTaskPerSharing",
+    "allow-task-sharing": "GresAllowTaskSharing",
+}
 _TRES_ASKED = (("TresPerJob", "gres_per_job"), ("TresPerNode", "gres_per_node"), ("TresPerTask", "gres_per_task"))
 
 

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 #: values a component has of its own, by the names under which options file them
 OWN = frozenset(
     (
-        "partitions", "nodes", "use_min_nodes", "spread_job", "tasks", "tasks_per_node", "cpus_per_task", "mem",
-        "mem_per_cpu_mib", "tmp_mib", "exclusive", "oversubscribe", "contiguous", "constraint", "require", "rank",
+        "partitions", "nodes", "use_min_nodes", "spread_job", "tasks", "tasks_per_node", "tasks_per_core",
+        "tasks_per_socket", "cpus_per_task", "mem",
+        "mem_per_cpu_mib", "tmp_mib", "exclusive", "oversubscribe", "contiguous", "constraint", "prefer", "require",
+        "rank",
         "nodelist", "exclude", "gres", "gpus", "gpus_per_node", "gpus_per_task", "gpus_per_socket",
-        "cpus_per_gpu", "mem_per_gpu_mib", "switches", "sockets_per_node", "cores_per_socket", "threads_per_core",
+        "cpus_per_gpu", "mem_per_gpu_mib", "gres_flags", "switches", "segment",
+        "sockets_per_node", "cores_per_socket", "threads_per_core",
         "cpus_min", "extra_node_info", "ntasks_per_gpu", "tres_per_task", "distribution",
     )
 )  # fmt: skip

@@ -36,6 +36,14 @@ MAIL_TYPES = frozenset(
         "ARRAY_TASKS",
     }
 )
+#: sbatch(1) --gres-flags; neighbours contradict each other
+GRES_FLAGS = (
+    "disable-binding",
+    "enforce-binding",
+    "multiple-tasks-per-sharing",
+    "one-task-per-sharing",
+    "allow-task-sharing",
+)
 DEPENDENCY_KINDS = frozenset({"after", "afterok", "afterany", "afternotok", "aftercorr"})
 _LATER_KINDS = frozenset({"afterburstbuffer", "expand"})
 _DEPENDENCY_FORM = "the form is afterok:12:13,afterany:14_3,singleton; with ? instead of , any one of them will do"
@@ -116,6 +124,21 @@ def generic(text: str) -> str:
     from helix.gres import format_items, parse_gres
 
     return format_items(parse_gres(text))
+
+
+def gres_flags(text: str) -> list[str]:
+    """`enforce-binding,one-task-per-sharing`: the words, checked."""
+    from helix.cli.options import nearest, words
+
+    found = [word.lower() for word in words(text)]
+    for word in found:
+        if word not in GRES_FLAGS:
+            raise UsageError(f"no flag '{word[:40]}'", code="OPTION_INVALID",
+                             hint=nearest(word, GRES_FLAGS) or "the flags are " + ", ".join(GRES_FLAGS))  # fmt: skip
+    for one, other in (GRES_FLAGS[:2], GRES_FLAGS[2:4]):
+        if one in found and other in found:
+            raise ValueError(f"{one} and {other} contradict each other")
+    return sorted(set(found))
 
 
 def gpus(text: str) -> str:

@@ -54,6 +54,8 @@ class JobSpec(Struct, omit_defaults=True, kw_only=True):
     spread_job: bool = False
     tasks: int = 0  # 0 = not given (derived: one a node, or nodes_min * tasks_per_node)
     tasks_per_node: int = 0
+    tasks_per_core: int = 0  # --ntasks-per-core: at most so many; 0 = as many as there are threads
+    tasks_per_socket: int = 0  # --ntasks-per-socket: at most so many; 0 = any number
     cpus_per_task: int = 1
     cpus_per_task_given: bool = False  # asked for, if only one
     mem_per_node_mib: int = 0  # --mem; 0 = not given
@@ -64,6 +66,7 @@ class JobSpec(Struct, omit_defaults=True, kw_only=True):
     oversubscribe: bool = False
     contiguous: bool = False
     constraint: str = ""
+    prefer: str = ""  # --prefer: a constraint that is dropped where it would keep the job waiting
     require: str = ""  # --require: condition over node attributes
     rank: str = ""  # --rank: nodes with more of it are preferred
     nodelist: str = ""  # -w, host list
@@ -74,10 +77,12 @@ class JobSpec(Struct, omit_defaults=True, kw_only=True):
     gpus_per_node: str = ""
     gpus_per_task: str = ""
     gpus_per_socket: str = ""
+    gres_flags: list[str] = field(default_factory=list)  # --gres-flags
     cpus_per_gpu: int = 0
     mem_per_gpu_mib: int = 0
     switches: int = 0  # most leaf switches; 0 = any number
     switch_wait_s: int | None = None  # after so long any number will do; None = max_switch_wait
+    segment: int = 0  # --segment: each so many nodes are in one block; 0 = no segments
     sockets_per_node: int = 0  # least sockets and cores a socket that a node must have
     cores_per_socket: int = 0
     threads_per_core: int = 0  # threads used of each core; 0 = all

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from helix.sched.request import Request
 
 Chain = tuple["Request", ...]
+SEGMENTS_MAX = 256  #: parts of a request with --segment
 
 
 def chains_of(request: Request, constraint: Constraint) -> tuple[Chain, ...]:
@@ -75,6 +76,46 @@ def _chain(request: Request, alternative: Alternative) -> Chain:
         )
         parts.append(part)
         at += count
+    return tuple(parts)
+
+
+def segmented(chain: Chain, size: int) -> Chain:
+    """A chain of one part, cut into segments of `size` nodes: each a part that stays below one switch (in one block).
+
+    Raises UsageError (SEGMENT_INVALID) if the nodes are not a fixed number that `size` divides.
+    """
+    (request,) = chain
+    nodes = request.nodes_lo
+    if request.nodes_hi not in (nodes, 0) or (request.tasks and not request.nodes_hi):
+        raise UsageError(
+            "--segment needs a fixed number of nodes", code="SEGMENT_INVALID", hint="say how many: --nodes=N"
+        )
+    if nodes % size:
+        raise UsageError(
+            f"--segment={size} does not divide {nodes} nodes",
+            code="SEGMENT_INVALID",
+            hint="the number of nodes is a multiple of the segment",
+        )
+    if nodes // size > SEGMENTS_MAX:
+        raise UsageError(
+            f"{nodes // size} segments are more than {SEGMENTS_MAX}", code="SEGMENT_INVALID", hint="use larger segments"
+        )
+    parts = []
+    for at in range(0, nodes, size):
+        share = shared(request.tasks, nodes, at, size) if request.tasks else 0
+        parts.append(
+            replace(
+                request,
+                nodes_lo=size,
+                nodes_hi=size,
+                grow=False,
+                tasks=share,
+                task_hi=min(request.task_hi, share) if share else request.task_hi,
+                switches=1,
+                switch_wait_s=0,
+                alternatives=(),
+            )
+        )
     return tuple(parts)
 
 

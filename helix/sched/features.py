@@ -107,6 +107,21 @@ def parse_constraint(text: str) -> Constraint:
     return Constraint(_Reader(text).read(), text.strip())
 
 
+def parse_preference(text: str) -> Constraint | None:
+    """What `--prefer` asks, None for nothing; raises UsageError: as `parse_constraint`, CONSTRAINT_UNSUPPORTED for
+    counts."""
+    if not text.strip():
+        return None
+    found = parse_constraint(text)
+    if any(alternative.parts for alternative in found.alternatives):
+        raise UsageError(
+            f"--prefer: '{found.text}' has node counts",
+            code="CONSTRAINT_UNSUPPORTED",
+            hint="count nodes in --constraint",
+        )
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class _Item:
     """An operand with its count (0 = none), or the alternatives of brackets."""

@@ -46,6 +46,7 @@ class SchedOptions:
     def_mem_per_gpu_mib: int = 0
     max_switch_wait_s: int = 300  # max_switch_wait: --switches is given up after so long at the latest
     has_topology: bool = False  # TopologyPlugin is tree or block
+    has_blocks: bool = False  # it is block
     keep_near: bool = False  # and jobs of several nodes span as few switches as possible, asked or not
 
     def with_parameters(self, text: str) -> SchedOptions:

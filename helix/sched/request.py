@@ -17,10 +17,11 @@ from helix.hostlist import parse_hostlist
 from helix.model.job import JobSpec
 from helix.model.job_state import Reason
 from helix.model.partition import PartitionRecord
-from helix.sched.chain import chains_of
-from helix.sched.features import EVERY, AnyOf, Term, parse_constraint
+from helix.sched.chain import Chain, chains_of, segmented
+from helix.sched.features import EVERY, AnyOf, Constraint, Term, parse_constraint, parse_preference
 from helix.sched.gres import Units, gres_key, needs_of
 from helix.sched.options import SchedOptions
+from helix.sched.sockets import Seats, TaskCpus
 
 COUNT_MAX = (1 << 31) - 1  #: tasks and CPUs; larger numbers are clamped, no node comes near
 MEM_MAX_MIB = 1 << 50
@@ -59,12 +60,15 @@ class Request:
     switch_wait_s: int = 0  # after so long in the queue any number will do, 0 = never
     sockets_min: int = 0  # least sockets, cores in a socket, threads of a core that a node has
     cores_min: int = 0
-    threads_min: int = 0  # and so many threads of each core are used, 0 = all: see `cpus_with_threads`
+    threads_min: int = 0  # and so many threads of each core are used, 0 = all: see `task_cpus`
     rank: str = ""  # expression that orders nodes: more of it is preferred
     spare: tuple[Request, ...] = ()  # of a chain's part: nodes that could serve few of these are preferred
     component: int = 0  # of a heterogeneous job
     partition: str = ""  # whose nodes serve it; "" = of the entry it belongs to
     reservation: str = ""  # whose rows it may use
+    tasks_per_core: int = 0  # at most so many, 0 = any number: see `task_cpus`
+    tasks_per_socket: int = 0  # at most so many, 0 = any number: see `seats`
+    soft: bool = False  # of a chain's part: a way that --prefer adds
     #: other ways to serve it, each a chain of parts that start together on different nodes; () = just this request
     alternatives: tuple[tuple[Request, ...], ...] = ()
 
@@ -78,11 +82,19 @@ class Request:
         """The ways to serve it, best first; each a chain of parts that start together on different nodes."""
         return self.alternatives or ((self,),)
 
-    def cpus_with_threads(self, width: int) -> int:
-        """CPUs that a task takes on nodes with `width` CPUs in a core, when only some threads of a core are used."""
-        if not 0 < self.threads_min < width:
-            return self.cpus_per_task
-        return min(-(-self.cpus_per_task // self.threads_min) * width, COUNT_MAX)
+    @property
+    def task_cpus(self) -> TaskCpus:
+        """What decides how many CPUs a task takes."""
+        return TaskCpus(self.cpus_per_task, self.threads_min, self.tasks_per_core, self.tasks_per_socket)
+
+    @property
+    def seats(self) -> Seats | None:
+        """What `tasks_per_socket` asks of a node; None if nothing."""
+        if not self.tasks_per_socket:
+            return None
+        if not self.tasks:
+            return Seats(self.task_cpus, self.task_lo, self.task_lo)
+        return Seats(self.task_cpus, self.tasks if self.nodes_hi == 1 else self.task_lo, self.task_hi)
 
     @property
     def cpus_total(self) -> int:
@@ -99,6 +111,8 @@ def shape_key(spec: JobSpec, excluded: list[str]) -> Hashable:
         spec.spread_job,
         spec.tasks,
         spec.tasks_per_node,
+        spec.tasks_per_core,
+        spec.tasks_per_socket,
         spec.cpus_per_task,
         spec.mem_per_node_mib,
         spec.mem_per_cpu_mib,
@@ -108,6 +122,7 @@ def shape_key(spec: JobSpec, excluded: list[str]) -> Hashable:
         spec.contiguous,
         *((tuple(part.partitions), shape_key(part, [])) for part in spec.components),
         spec.constraint,
+        spec.prefer,
         spec.require,
         spec.rank,
         spec.nodelist,
@@ -117,6 +132,7 @@ def shape_key(spec: JobSpec, excluded: list[str]) -> Hashable:
         spec.mem_per_gpu_mib,
         spec.switches,
         spec.switch_wait_s,
+        spec.segment,
         spec.sockets_per_node,
         spec.cores_per_socket,
         spec.threads_per_core,
@@ -209,12 +225,51 @@ def normalise(spec: JobSpec, partition: PartitionRecord, options: SchedOptions) 
         sockets_min=spec.sockets_per_node,
         cores_min=spec.cores_per_socket,
         threads_min=spec.threads_per_core,
+        tasks_per_core=spec.tasks_per_core,
+        tasks_per_socket=spec.tasks_per_socket,
     )
-    if constraint.is_plain:
+    preferred = parse_preference(spec.prefer)
+    if constraint.is_plain and preferred is None and spec.segment <= 1:
         return request
-    chains = () if limit else chains_of(request, constraint)
+    chains = () if limit else _chains(request, constraint, preferred, spec, options)
+    if len(chains) == 1 and len(chains[0]) == 1:
+        return chains[0][0]
     terms = tuple(dict.fromkeys(part.constraint for chain in chains for part in chain))
     return replace(request, constraint=AnyOf(terms) if terms else EVERY, alternatives=chains)
+
+
+def _chains(
+    request: Request, constraint: Constraint, preferred: Constraint | None, spec: JobSpec, options: SchedOptions
+) -> tuple[Chain, ...]:
+    """The ways to serve a request: first those that --prefer adds, which take the place of --constraint."""
+    chains = chains_of(request, constraint)
+    if preferred is not None:
+        soft = tuple(tuple(replace(part, soft=True) for part in chain) for chain in chains_of(request, preferred))
+        chains = soft + chains
+    if spec.segment > 1:
+        _check_segments(spec, options)
+        chains = tuple(segmented(chain, spec.segment) for chain in chains)
+    return chains
+
+
+def _check_segments(spec: JobSpec, options: SchedOptions) -> None:
+    """Raises UsageError for what does not go together with --segment."""
+    if not options.has_blocks:
+        raise UsageError(
+            "--segment: this cluster has no blocks",
+            code="SEGMENT_INVALID",
+            hint="leave it out; it needs TopologyPlugin=topology/block",
+        )
+    for option, given in (
+        ("--switches", spec.switches),
+        ("--nodelist", spec.nodelist),
+        ("--contiguous", spec.contiguous),
+        ("a node count in --constraint", any(c.nodes for c in parse_constraint(spec.constraint).alternatives)),
+    ):
+        if given:
+            raise UsageError(
+                f"--segment and {option} do not go together", code="SEGMENT_INVALID", hint="leave one of them out"
+            )
 
 
 def _with_gres(spec: JobSpec, options: SchedOptions) -> tuple[JobSpec, Units]:

@@ -66,6 +66,9 @@ class Launch(Struct, omit_defaults=True, kw_only=True):
     tasks: int = 1
     tasks_given: bool = True  # by the user; False: derived
     tasks_per_node: int = 0  # 0 = not given by the user
+    tasks_per_core: int = 0
+    tasks_per_socket: int = 0
+    tasks_on_nodes: list[int] = field(default_factory=list)  # parallel to the nodes; [] = as cpus_per_node allow
     cpus_per_task: int = 1
     cpus_per_task_given: bool = False
     cpus_per_node: list[int] = field(default_factory=list)  # parallel to the nodes of the allocation

@@ -307,12 +307,15 @@ JOB_ROW: tuple[str, ...] = (
     "cpus",  # allocated, or the least requested
     "tasks",
     "tasks_per_node",
+    "tasks_per_core",  # at most, 0 = any number
+    "tasks_per_socket",
     "cpus_per_task",
     "mem_per_node_mib",
     "mem_per_cpu_mib",
     "mem_mib",  # allocated, all nodes
     "tmp_mib",
     "constraint",
+    "prefer",  # in place of the constraint, where that can start now
     "require",
     "rank",
     "exclusive",  # bool
@@ -329,8 +332,10 @@ JOB_ROW: tuple[str, ...] = (
     "gres_per_task",
     "gres_tres",  # allocated on all nodes: "gres/gpu=2,gres/gpu:a100=2"
     "gres_given",  # {node: "gpu:a100:2(IDX:0-1)"} (job.show only)
+    "gres_flags",  # list of words
     "switches",  # asked, 0 = any number
     "switch_wait_s",  # null = max_switch_wait
+    "segment",  # each so many nodes in one block, 0 = no segments
     "cpus_min",  # least CPUs on each node
     "sockets_per_node",  # asked, 0 = any number
     "cores_per_socket",

@@ -32,6 +32,10 @@ MAIL_TYPES = frozenset(
      "TIME_LIMIT_80", "TIME_LIMIT_50", "ARRAY_TASKS")
 )  # fmt: skip
 
+GRES_FLAGS = frozenset(
+    ("disable-binding", "enforce-binding", "multiple-tasks-per-sharing", "one-task-per-sharing", "allow-task-sharing")
+)
+
 
 def check_spec(spec: JobSpec) -> None:
     """Limits that need no tables; raises UsageError or LimitExceeded naming the field."""
@@ -46,6 +50,7 @@ def check_spec(spec: JobSpec) -> None:
         "stdout",
         "stderr",
         "constraint",
+        "prefer",
         "require",
         "rank",
         "nodelist",
@@ -70,7 +75,8 @@ def check_spec(spec: JobSpec) -> None:
     for name in ("nodes_min", "cpus_per_task"):
         if not 1 <= getattr(spec, name) < 1 << 31:
             raise UsageError(f"{name} is {getattr(spec, name)}; it must be at least 1", code="BAD_ARGUMENT")
-    for name in ("cpus_per_gpu", "switches", "sockets_per_node", "cores_per_socket", "threads_per_core", "cpus_min"):
+    for name in ("cpus_per_gpu", "switches", "segment", "sockets_per_node", "cores_per_socket", "threads_per_core",
+                 "tasks_per_core", "tasks_per_socket", "cpus_min"):  # fmt: skip
         if not 0 <= getattr(spec, name) < 1 << 31:
             raise UsageError(f"{name} is {getattr(spec, name)}; it must not be negative", code="BAD_ARGUMENT")
     for name in ("nodes_max", "tasks", "tasks_per_node", "mem_per_node_mib", "mem_per_cpu_mib", "mem_per_gpu_mib",
@@ -106,6 +112,9 @@ def _check_words(spec: JobSpec) -> None:
     for name, (soft, hard) in spec.rlimits.items():
         if name.upper().removeprefix("RLIMIT_") not in LIMITS or min(soft, hard) < -1 or max(soft, hard) >= 1 << 63:
             raise UsageError(f"no resource limit {name[:40]}={soft}:{hard}", code="BAD_ARGUMENT")
+    for word in spec.gres_flags:
+        if word not in GRES_FLAGS:
+            raise UsageError(f"--gres-flags: no flag '{word[:40]}'", code="BAD_ARGUMENT")
     for word in spec.mail_type:
         if word not in MAIL_TYPES:
             raise UsageError(f"mail type '{word[:40]}' is none", code="BAD_ARGUMENT")

@@ -161,6 +161,7 @@ _WHILE_WAITING = {
     "minmemorycpu": _mem("mem_per_cpu_mib"),
     "mintmpdisknode": _number("tmp_mib", "MinTmpDiskNode"),
     "features": _text("constraint"),
+    "prefer": _text("prefer"),
     "require": _text("require"),
     "rank": _text("rank"),
     "reqnodelist": _text("nodelist"),

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from helix.hostlist import format_hostlist
 from helix.model.hetjob import component_records
 from helix.model.job import JobRecord
+from helix.model.node import NodeRecord
 from helix.model.topology import Topology
+from helix.sched.sockets import share_tasks, task_cpus
 from helix.wire.messages import Launch
 from helixctld.io.identity import People
 
 
-def launch_of(job: JobRecord, people: People, kill_wait_s: int, topology: Topology | None = None) -> Launch:
+def launch_of(
+    job: JobRecord,
+    people: People,
+    kill_wait_s: int,
+    nodes: Mapping[str, NodeRecord],
+    topology: Topology | None = None,
+) -> Launch:
     """Everything the node needs; groups come from the user database here, never from a message."""
     alloc = job.alloc
     assert alloc is not None
@@ -47,6 +57,8 @@ def launch_of(job: JobRecord, people: People, kill_wait_s: int, topology: Topolo
         tasks=spec.tasks or len(alloc.nodes) * max(1, spec.tasks_per_node),
         tasks_given=bool(spec.tasks or spec.tasks_per_node),
         tasks_per_node=spec.tasks_per_node,
+        tasks_per_core=spec.tasks_per_core,
+        tasks_per_socket=spec.tasks_per_socket,
         cpus_per_task=spec.cpus_per_task,
         cpus_per_task_given=spec.cpus_per_task_given or spec.cpus_per_task > 1,
         cpus_per_node=alloc.cpus,
@@ -63,8 +75,12 @@ def launch_of(job: JobRecord, people: People, kill_wait_s: int, topology: Topolo
     )
     if topology is not None and topology.kind != "flat":
         launch.topology_addr, launch.topology_pattern = topology.address(alloc.nodes[0])
+    bounded = spec.threads_per_core or spec.tasks_per_core or spec.tasks_per_socket
+    if bounded and spec.tasks and not spec.tasks_per_node:
+        records = [nodes[name] for name in alloc.nodes]
+        launch.tasks_on_nodes = share_tasks(spec.tasks, alloc.cpus, records, task_cpus(spec))
     if spec.components:
-        describe_components(launch, job, people, kill_wait_s)
+        describe_components(launch, job, people, kill_wait_s, nodes)
     if job.array_task_id is not None and spec.array is not None:
         launch.array_job_id = job.array_job_id
         launch.array_task_id = job.array_task_id
@@ -75,9 +91,11 @@ def launch_of(job: JobRecord, people: People, kill_wait_s: int, topology: Topolo
     return launch
 
 
-def describe_components(launch: Launch, job: JobRecord, people: People, kill_wait_s: int) -> None:
+def describe_components(
+    launch: Launch, job: JobRecord, people: People, kill_wait_s: int, nodes: Mapping[str, NodeRecord]
+) -> None:
     """Narrow the launch to component 0, where the script runs, and add all components for its environment."""
-    launch.components = [launch_of(part, people, kill_wait_s) for part in component_records(job)]
+    launch.components = [launch_of(part, people, kill_wait_s, nodes) for part in component_records(job)]
     own = launch.components[0]
-    for name in ("nodes", "node_count", "tasks", "cpus_per_node"):
+    for name in ("nodes", "node_count", "tasks", "cpus_per_node", "tasks_on_nodes"):
         setattr(launch, name, getattr(own, name))

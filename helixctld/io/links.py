@@ -510,7 +510,9 @@ class NodeLinks:
             self._to_launch.append(link)
             if len(self._to_launch) == 1:
                 self._loop.call_soon(self._flush_launches)
-        link.launches.append(launch_of(job, self._people, self._config.kill_wait_s, self._state.topology))
+        link.launches.append(
+            launch_of(job, self._people, self._config.kill_wait_s, self._state.nodes, self._state.topology)
+        )
 
     def _flush_launches(self) -> None:
         links, self._to_launch = self._to_launch, []

@@ -60,6 +60,7 @@ def sched_options(config: Config) -> SchedOptions:
         def_cpu_per_gpu=config.def_cpu_per_gpu,
         def_mem_per_gpu_mib=config.def_mem_per_gpu_mib,
         has_topology=config.topology_plugin != "topology/flat",
+        has_blocks=config.topology_plugin == "topology/block",
         keep_near=config.topology_plugin != "topology/flat"
         and "topooptional" not in {word.lower() for word in config.topology_param},
     )

@@ -14,7 +14,7 @@ import numpy as np
 from helix.expression import Clause
 from helix.sched.chain import Chain, shortage
 from helix.sched.explain import plural
-from helix.sched.features import AllOf, AnyOf, Has, Not, Term, format_term, meets, names_in
+from helix.sched.features import AllOf, AnyOf, Has, Not, Term, format_term, meets, names_in, parse_preference
 from helix.sched.request import Request
 from helix_native.arrays import Flags
 from helixctld.core.nearest import did_you_mean
@@ -118,7 +118,18 @@ def _chain_text(chain: Chain) -> str:
 def blame_constraint(nodes: NodeColumns, request: Request, among: Flags, where: str) -> Words | None:
     """Why the constraint leaves too few of the nodes `among`; None if features are not the reason."""
     features = [tuple(nodes.records[at].features) for at in np.flatnonzero(among).tolist()]
-    return Clauses(features, nodes.by_feature(), where).blame(request.chains)
+    chains = tuple(chain for chain in request.chains if not chain[0].soft)
+    return Clauses(features, nodes.by_feature(), where).blame(chains)
+
+
+def blame_preference(nodes: NodeColumns, text: str) -> Words | None:
+    """Why no node of the cluster has what --prefer names; None if one has."""
+    preferred = parse_preference(text)
+    if preferred is None:
+        return None
+    found = Clauses((tuple(node.features) for node in nodes.records), nodes.by_feature(), "the cluster")
+    blames = [found.term(alternative.every, 1) for alternative in preferred.alternatives]
+    return None if None in blames else blames[0]
 
 
 def blame_condition(attributes: NodeAttributes, text: str, asked: int, among: Flags, where: str) -> Words | None:

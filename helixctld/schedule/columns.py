@@ -175,6 +175,14 @@ class Columns:
         limit = np.minimum(np.where(queue.limit_s > 0, queue.limit_s, NEVER), most[queue.shape])
         return queue._replace(limit_s=np.where(limit >= NEVER, queue.limit_s, limit))
 
+    def waits_for_sockets(self, job_id: int) -> bool:
+        """True if there are nodes that could serve the job but for how their free CPUs lie in sockets now."""
+        shapes = self.shapes
+        if not shapes.sockets.on:
+            return False
+        heads = [head for row in self.queue.shapes_of(job_id) for head in shapes.heads(row)]
+        return any(shapes.barred_by_sockets(at).any() for head in heads for at in shapes.parts(head))
+
     def update_cluster(self, state: State) -> None:
         """Take changes of nodes and partitions; may be called at any time, also while a pass is under way."""
         if self.peeking:

@@ -366,7 +366,9 @@ class Cycle:
             else:
                 queue.told[slot], queue.told_pool[slot] = CODES[reason], -1
                 reason, words = reserved.reason(state.jobs[job_id], reason, words)
-                if self.columns.shapes.owners.on and reason in _UNABLE:  # not for ever: it was accepted
+                if reason in _UNABLE and self.columns.waits_for_sockets(job_id):
+                    reason, words = Reason.RESOURCES, "free CPUs lie in too few sockets for --ntasks-per-socket"
+                elif self.columns.shapes.owners.on and reason in _UNABLE:  # not for ever: it was accepted
                     reason, words = Reason.RESOURCES, "the nodes that could serve it are in use by other users"
             news.append((job_id, reason, words))
         return news

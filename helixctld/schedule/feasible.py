@@ -25,13 +25,14 @@ from helix_native.arrays import Flags, Int64
 from helixctld.core.reservation_index import asked
 from helixctld.core.state import State
 from helixctld.schedule.admission import NOBODY, Who, who_of
-from helixctld.schedule.clauses import Words, blame_condition, blame_constraint
+from helixctld.schedule.clauses import Words, blame_condition, blame_constraint, blame_preference
 from helixctld.schedule.columns import Columns
 from helixctld.schedule.forecast import Forecast
 from helixctld.schedule.looking import look_at
 from helixctld.schedule.nearest import Nearest, members_of, nearest_node
 from helixctld.schedule.outlook import Outlook
 from helixctld.schedule.reservation_columns import is_open
+from helixctld.schedule.segments import are_segments, too_few
 from helixctld.schedule.ways import is_able
 
 VERDICTS_MAX = 4096  #: remembered verdicts; all are forgotten when there are more
@@ -69,6 +70,8 @@ class Feasibility:
             attributes.condition(spec.require.strip())
         if spec.rank.strip():
             attributes.rank(spec.rank.strip())
+        if spec.prefer.strip() and (blame := blame_preference(self.columns.nodes, spec.prefer)) is not None:
+            raise Never(f"--prefer: {blame[0]}", code="PREFER_NEVER", hint=blame[1] or "leave it out")
         if self._version != self.columns.cluster_version or len(self._verdicts) > VERDICTS_MAX:
             self._verdicts.clear()
             self._version = self.columns.cluster_version
@@ -126,8 +129,18 @@ class Feasibility:
         row = columns.shapes.row_of(state, spec, excluded, partition.name, who)
         try:
             work = look_at(columns)
-            if any(is_able(work, columns.shapes.parts(head), down=True) for head in columns.shapes.heads(row)):
-                return None
+            scattered = ""
+            for head, chain in zip(columns.shapes.heads(row), request.chains, strict=True):
+                if not is_able(work, columns.shapes.parts(head), down=True):
+                    continue
+                if not spec.segment or not are_segments(chain):
+                    return None
+                able = work.fit_empty(head, down=True) > 0
+                scattered = too_few(chain, able, columns.rows.leaves(), f"partition {partition.name}")
+                if not scattered:
+                    return None
+            if scattered:
+                return Never(scattered, hint="use smaller segments, or fewer nodes")
             if spec.components:
                 nodes = min(sum(part.nodes_lo for part in chain) for chain in request.chains)
                 return Never(

@@ -84,6 +84,8 @@ def scattered(columns: Columns, request: Request, fit: Int64) -> str:
 
 def switch_advice(request: Request) -> list[str]:
     """What helps a job that waits for switches."""
+    if not request.switch_wait_s:
+        return ["without --segment it would fit now"]
     wait = duration_words(request.switch_wait_s)
     return [f"without --switches it would fit now; any switches will do once it has waited {wait}"]
 

@@ -19,7 +19,8 @@ from helix.model.job import JobSpec
 from helix.model.partition import PartitionRecord
 from helix.sched.chain import Chain, joined, place_required
 from helix.sched.options import SchedOptions
-from helix.sched.request import Request, shape_key
+from helix.sched.request import COUNT_MAX, Request, shape_key
+from helix.sched.sockets import Seats
 from helix_native.ahead_arrays import AheadTables, NeedArrays
 from helix_native.arrays import (
     BAD,
@@ -43,6 +44,7 @@ from helixctld.schedule.node_columns import NodeColumns
 from helixctld.schedule.owner_columns import NOBODY as NOBODYS
 from helixctld.schedule.owner_columns import OwnerColumns
 from helixctld.schedule.row_columns import RowColumns
+from helixctld.schedule.socket_columns import SocketColumns
 from helixctld.schedule.sources import Sources
 
 MakeRequest = Callable[[JobSpec, PartitionRecord, SchedOptions], Request]
@@ -62,6 +64,7 @@ class ShapeColumns:
         self.needs = NeedColumns(nodes, sources, self.attributes, self.able)
         self.admission = Admission(nodes)
         self.owners = OwnerColumns()
+        self.sockets = SocketColumns(nodes)
         self.options = options
         self.make_request = make_request
         self.partitions: list[PartitionRecord] = []
@@ -89,7 +92,8 @@ class ShapeColumns:
         self._elig: list[Bits] = []
         self._uid: dict[int, int] = {}  # head -> whose jobs, while nodes may be one user's
         self._elig_of: dict[int, tuple[int, str]] = {}  # row of `elig` -> only nodes that admit this user, partition
-        self._owners_seen = -1
+        self._seats_of: dict[int, Seats] = {}  # row of `elig` -> only nodes whose sockets serve these now
+        self._owners_seen = self._sockets_seen = -1
         self._must_flat = np.zeros(0, np.int32)
         self._frozen_shapes: ShapeArrays | None = None
         self._frozen_needs: NeedArrays | None = None
@@ -106,6 +110,7 @@ class ShapeColumns:
         self.attributes.take_partitions(self.partitions, state.topology)
         self.admission.refresh()
         self.owners.take_partitions(self.partitions, len(self.nodes))
+        self.sockets.clear()
         self._part_bits = np.zeros((len(self.partitions), (count + 7) // 8), np.uint8)
         self._room_parts = [i for i, p in enumerate(self.partitions) if p.max_cpus_per_node > 0]
         self._part_room = [-1] * len(self.partitions)
@@ -120,8 +125,9 @@ class ShapeColumns:
         self.renew(state)
 
     def update_room(self, state: State, names: list[str]) -> None:
-        """Recount what MaxCPUsPerNode leaves on the nodes that changed, and whose they are."""
+        """Recount what MaxCPUsPerNode leaves on the nodes that changed, whose they are, and their sockets."""
         self.owners.update(state, names)
+        self.sockets.update(state, names)
         if not self._room_parts:
             return
         for name in names:
@@ -146,6 +152,8 @@ class ShapeColumns:
         self._elig_rows.clear()
         self._elig.clear()
         self._elig_of.clear()
+        self._seats_of.clear()
+        self.sockets.clear()
         self.needs.renew()
         for row, key in enumerate(self._keys):
             if self._refs[row] and row not in self._head and key[0] in self.index:
@@ -344,7 +352,10 @@ class ShapeColumns:
         choice = [int(self.able(part).sum()) - part.nodes_lo for part in known]
         order = sorted(range(len(known)), key=lambda at: (choice[at], at))
         parts = [known[at] for at in order]
-        return tuple(replace(part, spare=tuple(parts[rank + 1 :])) for rank, part in enumerate(parts))
+        return tuple(  # those that are alike leave nothing to one another
+            replace(part, spare=tuple(dict.fromkeys(other for other in parts[rank + 1 :] if other != part)))
+            for rank, part in enumerate(parts)
+        )
 
     def _rows_for(self, row: int, lengths: list[int]) -> list[list[int]]:
         """The rows of each way of the request at head `row`; they stay the same while the request does."""
@@ -373,12 +384,13 @@ class ShapeColumns:
             gate = gate or BAD
         refused = self.refused(row)
         uid = self._uid.get(self._head.get(row, row), NOBODYS)
-        elig = self._elig_row(state, work.part[row], request, refused=refused, uid=uid)
+        avoid: tuple[str, ...] = ()
+        elig = self._elig_row(state, work.part[row], request, avoid, refused, uid)
         if excluded:  # where launching failed: avoided unless that leaves too few nodes
             wider = self._elig_row(state, work.part[row], request, tuple(excluded), refused, uid)
             left = int(np.bitwise_count(self._elig[wider]).sum())
             if left >= request.nodes_lo and not set(excluded) & set(request.must):
-                elig = wider
+                elig, avoid = wider, tuple(excluded)
         work.elig[row] = elig
         work.gate[row] = gate
         work.nodes_lo[row], work.nodes_hi[row] = request.nodes_lo, request.nodes_hi
@@ -386,10 +398,10 @@ class ShapeColumns:
         work.contiguous[row], work.least[row] = request.contiguous, request.least_loaded
         work.tasks[row], work.task_lo[row], work.task_hi[row] = request.tasks, request.task_lo, request.task_hi
         work.cpt[row], work.cpus_min[row] = request.cpus_per_task, request.cpus_min
-        if request.threads_min:  # in a mixed partition the widest core decides: never too few CPUs
-            members = unpack_bits(self._elig[elig], self.rows.count)
-            widths = self.nodes.freeze().width[self.rows.hosts][members]
-            work.cpt[row] = request.cpus_with_threads(int(widths.max(initial=1)))
+        if request.threads_min or request.tasks_per_core or request.tasks_per_socket:
+            seats = self._write_tasks(row, request, elig)
+            if seats is not None:
+                work.elig[row] = self._elig_row(state, work.part[row], request, avoid, refused, uid, seats)
         work.mem_node[row], work.mem_cpu[row], work.mem_all[row] = (
             request.mem_node_mib,
             request.mem_cpu_mib,
@@ -397,6 +409,21 @@ class ShapeColumns:
         )
         work.mem_floor[row], work.tmp[row] = request.mem_floor_mib, request.tmp_mib
         work.exclusive[row] = request.exclusive
+
+    def _write_tasks(self, row: int, request: Request, elig: int) -> Seats | None:
+        """The CPUs of a task and the most tasks, by all nodes of row `elig`: in a mixed partition the widest core and
+        the fewest sockets decide, so that nothing is ever too few.  The seats wanted on nodes that others use."""
+        members = unpack_bits(self._elig[elig], self.rows.count)
+        widths = self.nodes.freeze().width[self.rows.hosts][members]
+        self._work.cpt[row] = min(request.task_cpus.on(int(widths.max(initial=1))), COUNT_MAX)
+        seats = request.seats
+        if seats is None:
+            return None
+        hosts = np.zeros(len(self.nodes), np.bool_)
+        hosts[self.rows.hosts[members]] = True
+        most = max(self.sockets.most(seats, hosts), request.task_lo)
+        self._work.task_hi[row] = most
+        return None if request.exclusive else replace(seats, greatest=most)
 
     def _elig_row(
         self,
@@ -406,11 +433,14 @@ class ShapeColumns:
         avoid: tuple[str, ...] = (),
         refused: tuple[str, ...] = (),
         uid: int = NOBODYS,
+        seats: Seats | None = None,
     ) -> int:
-        """`avoid`: nodes not to be used besides those excluded; `refused`: Admit lines that do not admit the job."""
+        """`avoid`: nodes not to be used besides those excluded; `refused`: Admit lines that do not admit the job;
+        `seats`: only nodes whose sockets serve these at the time."""
         counts = (request.sockets_min, request.cores_min, request.threads_min)
-        asked = (request.constraint, request.require, request.exclude, request.reservation, request.exclusive)
-        key = (int(part), asked, counts, avoid, refused, uid)
+        on_empty = request.seats
+        asked = (request.constraint, request.require, request.exclude, request.reservation, request.exclusive, on_empty)
+        key = (int(part), asked, counts, avoid, refused, uid, seats)
         row = self._elig_rows.get(key)
         if row is None:
             if len(self._elig) > _ELIG_SPARE + 2 * len(self._keys):
@@ -418,6 +448,8 @@ class ShapeColumns:
             allowed = self.nodes.meeting(request.constraint)
             if any(counts):
                 allowed &= self.nodes.shaped(*counts)
+            if on_empty is not None:
+                allowed &= self.sockets.able(on_empty)
             if request.require:
                 allowed &= self.attributes.satisfying(request.require)
             if refused:
@@ -428,6 +460,9 @@ class ShapeColumns:
             self._elig.append(pack_bits(allowed) & self._part_bits[part])
             if uid >= 0:
                 self._elig_of[row] = uid, self.names[part]
+            if seats is not None:
+                self._seats_of[row] = seats
+                self.sockets.watch(state, seats)
             self._frozen_tables = None
         return row
 
@@ -440,6 +475,8 @@ class ShapeColumns:
             table.append(self._elig[old])
         self._elig = table
         self._elig_of = {kept[old]: whose for old, whose in self._elig_of.items() if old in kept}
+        self._seats_of = {kept[old]: seats for old, seats in self._seats_of.items() if old in kept}
+        self.sockets.keep(self._seats_of.values())
         self._elig_rows = {key: kept[old] for key, old in self._elig_rows.items() if old in kept}
         for row, refs in enumerate(self._refs):
             if refs:
@@ -463,8 +500,10 @@ class ShapeColumns:
             self._frozen_tables = None
         if self._elig_of and self._owners_seen != self.owners.version:
             self._frozen_tables = None
+        if self._seats_of and self._sockets_seen != self.sockets.version:
+            self._frozen_tables = None
         if self._frozen_tables is None:
-            self._owners_seen = self.owners.version
+            self._owners_seen, self._sockets_seen = self.owners.version, self.sockets.version
             width = (self.rows.count + 7) // 8
             self._frozen_tables = TableArrays(
                 elig=self._eligible_now() if self._elig else np.zeros((1, width), np.uint8),
@@ -479,12 +518,24 @@ class ShapeColumns:
         return self._frozen_shapes, self._frozen_tables
 
     def _eligible_now(self) -> Bits:
-        """Who may go where, less the nodes that other users have to themselves."""
+        """Who may go where, less the nodes that other users have to themselves or whose sockets are too full."""
         table = np.stack(self._elig)
         hosts = self.rows.hosts
         for row, (uid, partition) in self._elig_of.items():
             table[row] &= pack_bits(self.owners.admitting(uid, partition)[hosts])
+        for row, seats in self._seats_of.items():
+            table[row] &= pack_bits(self.sockets.serving(seats)[hosts])
         return table
+
+    def barred_by_sockets(self, row: int) -> Flags:
+        """Nodes that row `row` may use but for how their free CPUs lie in sockets now.  [N]"""
+        elig = int(self._work.elig[row])
+        seats = self._seats_of.get(elig)
+        if seats is None:
+            return np.zeros(len(self.nodes), np.bool_)
+        eligible = unpack_bits(self._elig[elig], self.rows.count)[: len(self.nodes)]
+        barred: Flags = eligible & ~self.sockets.serving(seats)
+        return barred
 
     def inside(self) -> Int32:
         """By row: a number for the reservation whose rows the request may use, -1 = none."""

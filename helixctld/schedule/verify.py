@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from helix.model.hetjob import partition_on
+from helix.model.hetjob import partition_on, specs_of
 from helix.model.job import Allocation, JobRecord, JobSpec
 from helix.model.node import NodeRecord, is_counted, is_schedulable
 from helix.sched.place import core_width, pick_cpus, socket_cpus
 from helix.sched.plan import Plan
 from helix.sched.request import time_limit_s
+from helix.sched.sockets import pick_seats, task_cpus
 from helixctld.core.state import State
 from helixctld.core.yielding import core_mask
 from helixctld.schedule.components import Group, PartsOf, groups_of
@@ -103,9 +104,10 @@ class _Commit:
         return self.ready[index]
 
     def place(
-        self, indexes: list[int], cpus: list[int], mem: list[int], whole: bool, room: tuple[str, int]
+        self, indexes: list[int], cpus: list[int], mem: list[int], whole: bool, room: tuple[str, int], spec: JobSpec
     ) -> _Placed | str:
-        """The allocation of one start; what is missing, in words, if it is not there.  Takes nothing."""
+        """The allocation of one start; what is missing, in words, if it is not there.  Takes nothing.  `spec`: of the
+        job, or of its component."""
         nodes: list[str] = []
         cores: list[list[int]] = []
         lefts: list[int] = []
@@ -131,7 +133,10 @@ class _Commit:
                     return f"{node.name} has too few free CPUs"
                 picked, left = [], free - count
             else:
-                found = self.pick(node, free, count)
+                if spec.tasks_per_socket and not whole:
+                    found = pick_seats(node, free, count, task_cpus(spec), spec.tasks or max(1, spec.tasks_per_node))
+                else:
+                    found = self.pick(node, free, count)
                 if found is None:
                     return f"{node.name} has too few free CPUs"
                 picked, mask = found, core_mask(found)
@@ -148,7 +153,13 @@ class _Commit:
         return _Placed(alloc, indexes, cpus, lefts, room)
 
     def place_components(
-        self, groups: list[Group], nodes: list[int], cpus: list[int], mem: list[int], whole: bool
+        self,
+        groups: list[Group],
+        nodes: list[int],
+        cpus: list[int],
+        mem: list[int],
+        whole: bool,
+        job_spec: JobSpec,
     ) -> _Placed | str:
         """`place` for each component of a heterogeneous job: all of them, or none."""
         parts = []
@@ -158,7 +169,8 @@ class _Commit:
                 return f"partition {group.partition} does not start jobs any more"
             room = (group.partition, 0 if whole else partition.max_cpus_per_node)
             at = group.places
-            placed = self.place([nodes[k] for k in at], [cpus[k] for k in at], [mem[k] for k in at], whole, room)
+            spec = specs_of(job_spec)[group.component]
+            placed = self.place([nodes[k] for k in at], [cpus[k] for k in at], [mem[k] for k in at], whole, room, spec)
             if isinstance(placed, str):
                 return placed
             parts.append(placed)
@@ -286,9 +298,9 @@ def verify(
         if job.spec.time_min_s and limits is not None:
             limit_s = _cut(limit_s, job.spec.time_min_s, limits[i])
         if groups:
-            placed = commit.place_components(groups, nodes, cpus, mem, whole)
+            placed = commit.place_components(groups, nodes, cpus, mem, whole, job.spec)
         else:
-            placed = commit.place(nodes[at], cpus[at], mem[at], whole, room)
+            placed = commit.place(nodes[at], cpus[at], mem[at], whole, room, job.spec)
         reservation = guard.reservation_of(job, rows[at], len(state.node_names)) if state.reservations else ""
         why = placed if isinstance(placed, str) else guard.why_not(job, reservation, limit_s, placed.alloc)
         if not why and not isinstance(placed, str):

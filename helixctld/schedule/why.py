@@ -15,6 +15,7 @@ from helix.hostlist import format_hostlist
 from helix.model.job import JobRecord
 from helix.model.job_state import JobState, Reason
 from helix.model.partition import PartitionRecord
+from helix.sched.chain import Chain
 from helix.sched.explain import CAUSES, duration_words, plural
 from helix.sched.features import format_term
 from helix.sched.request import Request, partition_limit
@@ -32,6 +33,7 @@ from helixctld.schedule.looking import Looking, gres_masks, look_at, scattered, 
 from helixctld.schedule.nearest import members_of, nearest_node
 from helixctld.schedule.outlook import Outlook
 from helixctld.schedule.reserved_words import ReservedWords
+from helixctld.schedule.segments import are_segments, too_few
 
 EDGES_SHOWN = 5  #: dependencies that are named
 EXAMPLES = 3  #: node names given for each cause
@@ -176,7 +178,10 @@ def _ways(
 ) -> dict[str, Any]:
     """The answer for the way in which the job would start soonest; of a way with several parts the worst off."""
     rank = {str(reason): code for code, reason in REASONS.items()}
-    looks = []
+    looks: list[dict[str, Any]] = []
+    whole = columns.shapes.requests[row]
+    assert whole is not None
+    chains = whole.chains
     for head in columns.shapes.heads(row):
         parts = columns.shapes.parts(head)
         found = []
@@ -195,8 +200,19 @@ def _ways(
             worst["advice"] = []  # what would start one part would not start the job
         if len(parts) > 1 and _fits(worst):
             worst["text"] = "each part of the request would fit now, but not on different nodes at once"
+        if len(parts) > 1 and all(map(_fits, found)) and (short := _segments(columns, chains[len(looks)], parts)):
+            worst["text"] = short
         looks.append(worst)
-    return max(looks, key=lambda look: rank.get(look["reason"], 0))
+    hard = [look for look, chain in zip(looks, chains, strict=True) if not chain[0].soft]
+    return max(looks if any(map(_fits, looks)) else hard, key=lambda look: rank.get(look["reason"], 0))
+
+
+def _segments(columns: Columns, chain: Chain, parts: list[int]) -> str:
+    """That free nodes do not make as many segments as --segment asks; "" if they do, or if there are none asked."""
+    if not are_segments(chain):
+        return ""
+    able = look_at(columns).fit_now(parts[0], kept=False) > 0
+    return too_few(chain, able, columns.rows.leaves(), "the cluster now")
 
 
 def _fits(look: dict[str, Any]) -> bool:
@@ -312,6 +328,8 @@ def _conditions(columns: Columns, row: int, request: Request) -> list[tuple[tupl
             found.append((("require", error.msg), np.zeros(len(columns.nodes), np.bool_)))
             clauses = ()
         found.extend((("require", f"fail '{clause.text}'"), shapes.attributes.clause(clause)) for clause in clauses)
+    if (barred := shapes.barred_by_sockets(row)).any():
+        found.append((("sockets", "free CPUs in too few sockets for --ntasks-per-socket"), ~barred))
     for line in shapes.refused(row):
         found.append((("admit", f"admit only jobs with '{line}'"), shapes.admission.admitting((line,))))
     return found

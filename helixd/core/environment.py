@@ -125,6 +125,8 @@ def tasks_on_nodes(launch: Launch) -> list[int]:
     count = max(1, launch.node_count)
     if launch.tasks_per_node:
         return [launch.tasks_per_node] * count
+    if len(launch.tasks_on_nodes) == count:
+        return launch.tasks_on_nodes
     cpus = launch.cpus_per_node if len(launch.cpus_per_node) == count else [0] * count
     room = [max(1, n // max(1, launch.cpus_per_task)) for n in cpus]
     given = [1] * count
@@ -181,6 +183,10 @@ def job_variables(launch: Launch, place: Place) -> dict[str, str]:
         variables["NTASKS"] = variables["NPROCS"] = str(launch.tasks)
     if launch.tasks_per_node:
         variables["NTASKS_PER_NODE"] = str(launch.tasks_per_node)
+    if launch.tasks_per_core:
+        variables["NTASKS_PER_CORE"] = str(launch.tasks_per_core)
+    if launch.tasks_per_socket:
+        variables["NTASKS_PER_SOCKET"] = str(launch.tasks_per_socket)
     if launch.cpus_per_task_given:
         variables["CPUS_PER_TASK"] = str(launch.cpus_per_task)
     if launch.mem_per_cpu_mib:
