@@ -316,7 +316,7 @@ def partition_lines(part: Row) -> Lines:
     return [
         [("PartitionName", part["name"])],
         [("AllowGroups", _listed(part["allow_groups"])), accounts, qos],
-        [("AllocNodes", "ALL"), ("Default", _yes(part["is_default"])), ("QoS", "N/A")],
+        [("AllocNodes", "ALL"), ("Default", _yes(part["is_default"])), ("QoS", part["qos"] or "N/A")],
         [
             ("DefaultTime", limit_padded(part["default_time_s"])),
             ("DisableRootJobs", _yes(part["disable_root_jobs"])),

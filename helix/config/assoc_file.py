@@ -30,6 +30,7 @@ MAX_LINES = 1_000_000
 MAX_LINE_CHARS = 64 << 10
 MAX_DEPTH = 64  #: accounts inside one another
 ROOT = "root"
+DEFAULT_QOS = "normal"  #: is there without a line where there is any QOS
 
 _HEAD = re.compile(r"(?P<word>[A-Za-z]+)\s*-\s*(?:'(?P<one>[^']*)'|\"(?P<two>[^\"]*)\"|(?P<bare>[^\s:'\"]+))\s*")
 _FIELD = re.compile(r":\s*(?P<name>[A-Za-z][A-Za-z0-9]*)\s*=\s*")
@@ -230,13 +231,17 @@ class _Reader:
             if account and account != ROOT and account not in found.accounts:
                 near = nearest(account, found.accounts)
                 self.error(line.line, "DefaultAccount", f"there is no account '{one_line(account)}'", near=near)
+            for account in line.values.get("coordinator", ()):
+                if account != ROOT and account not in found.accounts:
+                    near = nearest(account, found.accounts)
+                    self.error(line.line, "Coordinator", f"there is no account '{one_line(account)}'", near=near)
 
     def _require_qos(self, word: str, line: AssocLine) -> None:
         values, known = line.values, self.found.qos
         named = [values["default_qos"]] if values.get("default_qos") else []
         named += [name.lstrip("+-") for name in (*values.get("qos", ()), *values.get("preempt", ()))]
         for name in named:
-            if name not in known and not (name == "normal" and "normal" not in known):
+            if name not in known and name != DEFAULT_QOS:
                 near = nearest(name, known)
                 self.error(
                     line.line,
@@ -268,6 +273,8 @@ def _read(key: Key, text: str) -> Any:
         return int(text)
     if key.kind is Kind.PARAMS:
         return parse_tres(text)
+    if key.name == "LimitFactor" and text.strip("0.") == "" and text:
+        raise ValueError("it would let nobody run; -1 is no factor")
     if text == "-1" or (not text and not key.default and key.kind is not Kind.LIST):
         return "" if key.kind is Kind.TEXT else None
     if key.kind is Kind.TIME and text.upper() in ("UNLIMITED", "INFINITE", "NONE"):
@@ -276,6 +283,8 @@ def _read(key: Key, text: str) -> Any:
 
 
 def _form(key: Key) -> str:
+    if key.kind is Kind.INTERVAL:
+        return f"{key.name} is a number such as 0.5, or -1 for none"
     if key.kind is Kind.PARAMS:
         return f"{key.name} is as cpu=8,mem=4G,gres/gpu=1; quote it if it holds a colon"
     return f"{key.name} is {key.form}"

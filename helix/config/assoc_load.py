@@ -41,8 +41,11 @@ def build_accounts(lines: AssocLines) -> Accounts:
         fields = _fields(line.values)
         associations.append(Association(account=name, parent=line.parent, qos=lists[name], **fields))
     default: dict[str, str] = {}
+    coordinators: dict[str, tuple[str, ...]] = {}
     for line in lines.users:
         fields = _fields(line.values)
+        if named := fields.pop("coordinator", ()):
+            coordinators[line.name] = tuple(dict.fromkeys((*coordinators.get(line.name, ()), *named)))
         account = fields.pop("default_account", "") or ""
         if account:
             default.setdefault(line.name, account)
@@ -51,7 +54,7 @@ def build_accounts(lines: AssocLines) -> Accounts:
     found = [Qos(name=line.name, **_qos_fields(line)) for line in lines.qos.values()]
     if known and DEFAULT_QOS not in lines.qos:
         found.insert(0, Qos(name=DEFAULT_QOS))
-    return Accounts(associations, default, found)
+    return Accounts(associations, default, found, coordinators)
 
 
 def _fields(values: dict[str, Any]) -> dict[str, Any]:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 
-from helix.config.assoc_file import parse_assoc
+from helix.config.assoc_file import DEFAULT_QOS, AssocLines, parse_assoc
 from helix.config.findings import Finding, Findings, Severity
 from helix.config.keys import CGROUP_KEYS, GRES_KEYS, Key, find_in, names_of, nearest
+from helix.config.line import Given
 from helix.config.parse import Entry, Parsed, read_entries
 from helix.config.read import read_config, read_file
 from helix.config.resolve import resolve
@@ -38,7 +39,10 @@ def check_config(path: str | os.PathLike[str]) -> list[Finding]:
     path = os.path.abspath(name)
     if keys is None:
         resolved = resolve(read_config(path))
-        found = [*resolved.findings.items, *_check_accounts(resolved.settings["assoc_file"], resolved.given)]
+        accounts, of_accounts = _check_accounts(resolved.settings["assoc_file"], resolved.given)
+        if accounts is not None:
+            _check_partition_qos(resolved.partitions.given, accounts)
+        found = [*resolved.findings.items, *of_accounts]
     else:
         found = _check_other(read_entries(path, read_file), keys)
     order: dict[str, int] = {}
@@ -47,18 +51,30 @@ def check_config(path: str | os.PathLike[str]) -> list[Finding]:
     return sorted(found, key=lambda finding: (order[finding.file], finding.line))
 
 
-def _check_accounts(path: str, given: dict[str, Entry]) -> list[Finding]:
-    """What there is to say about AssocFile."""
+def _check_accounts(path: str, given: dict[str, Entry]) -> tuple[AssocLines | None, list[Finding]]:
+    """What AssocFile holds (None: it cannot be read), and what there is to say about it."""
     entry = given.get("AssocFile")
     if not path or entry is None:
-        return []
+        return AssocLines(""), []
     try:
-        return parse_assoc(read_file(path), path).findings.items
+        lines = parse_assoc(read_file(path), path)
+        return lines, lines.findings.items
     except (OSError, ValueError) as error:
         findings = Findings()
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         findings.error(entry.file, entry.line, "AssocFile", f"AssocFile {one_line(path, 200)}: {why}")
-        return findings.items
+        return None, findings.items
+
+
+def _check_partition_qos(partitions: list[Given], accounts: AssocLines) -> None:
+    """The QOS of partitions are those of AssocFile."""
+    known = (*accounts.qos, DEFAULT_QOS) if accounts.qos else ()
+    for given in partitions:
+        name = given.values.get("qos", "")
+        if name and name not in known:
+            near = nearest(name, known)
+            hint = f"did you mean '{near}'?" if near else f"add to AssocFile: QOS - '{one_line(name)}'"
+            given.error("QOS", f"partition {given.head}: no QOS line describes '{one_line(name)}'", hint=hint)
 
 
 def _check_other(parsed: Parsed, keys: tuple[Key, ...]) -> list[Finding]:

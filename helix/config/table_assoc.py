@@ -159,7 +159,14 @@ USER_KEYS: tuple[Key, ...] = (
         status=Status.LATER,
         doc="Roles come from Operators and Administrators of helix.conf.",
     ),
-    Key(name="Coordinator", status=Status.LATER, doc="Coordinators of accounts are not part of this version."),
+    Key(
+        name="Coordinator",
+        aliases=("Coordinators",),
+        attr="coordinator",
+        kind=Kind.LIST,
+        doc="Accounts that the user coordinates, with all accounts in them: may cancel, hold, release, requeue and "
+        "change their jobs as an operator may, also their priority and nice value.",
+    ),
     Key(name="DefaultWCKey", status=Status.LATER, doc="Workload characterization keys are only shown."),
     *_TEXT_KEYS,
     *LIMIT_KEYS,
@@ -185,9 +192,13 @@ QOS_KEYS: tuple[Key, ...] = (
             "RequiresReservation",
             "UsageFactorSafe",
         ),
-        doc="DenyOnLimit refuses at submission what could never start by the limits of one job; NoDecay keeps the "
-        "usage that GrpTRESMins and GrpWall of the QOS count from decaying; UsageFactorSafe applies UsageFactor to the "
-        "limits by time too. The others are accepted and have no effect in this version.",
+        doc="DenyOnLimit refuses at submission what could never start by itself: by limits of one job, or by limits of "
+        "groups. EnforceUsageThreshold lets jobs wait while UsageThreshold is not met. NoDecay keeps the usage that "
+        "GrpTRESMins and GrpWall of the QOS count from decaying and from PriorityUsageResetPeriod. NoReserve: its jobs "
+        "start when they fit and are never promised a start, so they delay nobody; large ones may wait for ever. "
+        "OverPartQOS puts its limits before those of the partition's QOS. PartitionMaxNodes, PartitionMinNodes and "
+        "PartitionTimeLimit let its jobs pass MaxNodes, MinNodes and MaxTime of their partition. RequiresReservation "
+        "refuses jobs that name no reservation. UsageFactorSafe applies UsageFactor to the limits by time too.",
     ),
     Key(name="Preempt", attr="preempt", kind=Kind.LIST, doc="QOS whose jobs it may preempt."),
     Key(
@@ -224,16 +235,17 @@ QOS_KEYS: tuple[Key, ...] = (
         name="UsageThreshold",
         attr="usage_threshold",
         kind=Kind.INTERVAL,
-        status=Status.LATER,
-        doc="Least fair-share factor of an association whose jobs may use it.",
+        doc="Least fair-share factor, from 0 to 1, of an association whose jobs may start with it, where the QOS has "
+        "the flag EnforceUsageThreshold: others wait with the reason QOSUsageThreshold. Factors change every "
+        "PriorityCalcPeriod.",
     ),
     Key(
         name="LimitFactor",
         attr="limit_factor",
         kind=Kind.INTERVAL,
         default="1",
-        status=Status.LATER,
-        doc="Limits of associations are the same for jobs of every QOS in this version.",
+        doc="What GrpTRES, MaxTRESPerJob and MaxTRESPerNode of associations are multiplied by for its jobs; not those "
+        "of a QOS.",
     ),
     *(key for key in LIMIT_KEYS if key.name not in _NOT_OF_QOS),
     Key(

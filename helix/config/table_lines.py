@@ -423,7 +423,13 @@ PARTITION_KEYS: tuple[Key, ...] = (
         status=Status.LATER,
         doc="Partition that jobs go to while this one is DOWN, DRAIN or INACTIVE.",
     ),
-    Key(name="QOS", attr="qos", status=Status.LATER, doc="Quality of service whose limits hold in the partition."),
+    Key(
+        name="QOS",
+        attr="qos",
+        doc="QOS of AssocFile whose limits hold for all jobs of the partition together. They stand before those of the "
+        "job's own QOS, unless that has the flag OverPartQOS. A job that names several partitions keeps within the "
+        "group limits of all their QOS.",
+    ),
     Key(
         name="TRESBillingWeights",
         attr="tres_billing_weights",

@@ -35,6 +35,10 @@ QOS_FLAGS = (
 )
 
 
+#: flags that let jobs pass a limit of their partition: MaxNodes, MinNodes, MaxTime
+PARTITION_OVERRIDES = frozenset({"PartitionMaxNodes", "PartitionMinNodes", "PartitionTimeLimit"})
+
+
 class Limits(Struct, omit_defaults=True, kw_only=True, frozen=True):
     """Limits of an association, or those of a QOS that mean the same there.
 
@@ -92,7 +96,7 @@ class Qos(Struct, omit_defaults=True, kw_only=True, frozen=True):
     grace_time_s: int = 0
     usage_factor: float = 1.0  # usage is charged times this
     usage_threshold: float | None = None
-    limit_factor: float = 1.0  # limits of associations are multiplied by this; 0 = not
+    limit_factor: float = 1.0  # TRES limits of associations are multiplied by this for its jobs
     limits: Limits = NO_LIMITS
     max_jobs_per_user: int | None = None
     max_submit_per_user: int | None = None
@@ -116,13 +120,16 @@ class Accounts:
         associations: list[Association] | None = None,
         default_account: dict[str, str] | None = None,
         qos: list[Qos] | None = None,
+        coordinators: dict[str, tuple[str, ...]] | None = None,
     ) -> None:
-        """`associations`: each account before what is in it; a missing root is added.  `default_account`: by user."""
+        """`associations`: each account before what is in it; a missing root is added.  `default_account`: by user;
+        `coordinators`: by user the accounts they coordinate."""
         listed = associations or []
         if not any(a.key == ROOT for a in listed):
             listed = [Association(account=ROOT), *listed]
         self.associations: dict[str, Association] = {a.key: a for a in listed}
         self.default_account = default_account or {}
+        self.coordinators = coordinators or {}
         self.qos: dict[str, Qos] = {q.name: q for q in qos or []}
         self.users: dict[str, tuple[str, ...]] = {}  # user -> accounts, in the order of the file
         for a in listed:
@@ -132,12 +139,13 @@ class Accounts:
         self.qos_priority_max = max((q.priority for q in self.qos.values()), default=0)
         self.priority_max = max((a.priority or 0 for a in listed), default=0)
         self._chains: dict[str, tuple[Association, ...]] = {}
+        self._coordinated: dict[str, frozenset[str]] = {}
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Accounts):
             return NotImplemented
-        return (self.associations, self.default_account, self.qos) == (
-            other.associations, other.default_account, other.qos,
+        return (self.associations, self.default_account, self.qos, self.coordinators) == (
+            other.associations, other.default_account, other.qos, other.coordinators,
         )  # fmt: skip
 
     __hash__ = None  # type: ignore[assignment]
@@ -152,6 +160,17 @@ class Accounts:
     def account_of(self, user: str) -> str:
         """The account of a job that names none: the user's default, or the first the user is in; "" if none."""
         return self.default_account.get(user) or next(iter(self.users.get(user, ())), "")
+
+    def coordinated(self, user: str) -> frozenset[str]:
+        """The accounts whose jobs `user` may act on: those named as theirs, and all accounts in them."""
+        named = self.coordinators.get(user)
+        if not named:
+            return frozenset()
+        found = self._coordinated.get(user)
+        if found is None:
+            below = (a.account for a in self if not a.user and any(up.account in named for up in self.chain(a.key)))
+            found = self._coordinated[user] = frozenset(below)
+        return found
 
     def chain(self, key: str) -> tuple[Association, ...]:
         """The association and the accounts above it, the root last; () for a key there is none of."""

@@ -144,6 +144,7 @@ class Allocation(Struct, omit_defaults=True):
     component: list[int] = field(default_factory=list)  # of each node, for a heterogeneous job; [] = all 0
     billing_milli: int = -1  # thousandths of billing units it is charged a second; -1 = a unit for each CPU
     usage_factor_milli: int = 1000  # of its QOS: what its usage is multiplied by
+    part_qos: str = ""  # QOS of the partition, which is charged too
 
     @property
     def cpus(self) -> list[int]:

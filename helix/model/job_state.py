@@ -133,6 +133,7 @@ class Reason(StrEnum):
     INVALID_ACCOUNT = "InvalidAccount"
     INVALID_QOS = "InvalidQOS"
     QOS_NOT_ALLOWED = "QOSNotAllowed"
+    QOS_USAGE_THRESHOLD = "QOSUsageThreshold"
     ASSOC_GRP_JOBS_LIMIT = "AssocGrpJobsLimit"
     ASSOC_GRP_WALL_LIMIT = "AssocGrpWallLimit"
     ASSOC_MAX_JOBS_LIMIT = "AssocMaxJobsLimit"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 
 class PartitionRecord(Struct, omit_defaults=True, kw_only=True):
@@ -36,4 +37,21 @@ class PartitionRecord(Struct, omit_defaults=True, kw_only=True):
     grace_time_s: int = 0
     preempt_mode: list[str] = field(default_factory=list)  # words of PreemptMode; empty = the cluster's
     lln: bool = False
+    qos: str = ""  # its limits hold for all jobs of the partition; "" = none
     tres_billing_weights: str = ""  # see `helix.config.tres`
+
+
+def loosened(partition: PartitionRecord, flags: frozenset[str]) -> PartitionRecord:
+    """The partition as jobs of a QOS with these flags find it: without the limits that the flags let them pass.
+
+    `flags`: of `helix.model.account.PARTITION_OVERRIDES`.  The time limit of a job that names none stays.
+    """
+    changes: dict[str, int | None] = {}
+    if "PartitionMaxNodes" in flags:
+        changes["max_nodes"] = 0
+    if "PartitionMinNodes" in flags:
+        changes["min_nodes"] = 0
+    if "PartitionTimeLimit" in flags:
+        default_s = partition.max_time_s if partition.default_time_s is None else partition.default_time_s
+        changes |= {"max_time_s": 0, "default_time_s": default_s}
+    return replace(partition, **changes) if changes else partition

@@ -190,7 +190,7 @@ def plan_of_ahead(snapshot: Snapshot, result: AheadResult, *, full: bool, keep: 
         row=rows,
         chunk=result.chunk[:shares],
         backfilled=result.backfilled[:starts],
-        later=_later(snapshot, result, shares) if keep else NOTHING_LATER,
+        later=later_of(snapshot, result, shares) if keep else NOTHING_LATER,
         expected=result.expected,
         limited=pools,
         pools_epoch=snapshot.pools_epoch,
@@ -199,7 +199,7 @@ def plan_of_ahead(snapshot: Snapshot, result: AheadResult, *, full: bool, keep: 
     )
 
 
-def _later(snapshot: Snapshot, result: AheadResult, shares: int) -> Later:
+def later_of(snapshot: Snapshot, result: AheadResult, shares: int) -> Later:
     """The starts to come; `shares`: of those now."""
     starts, queue = result.starts, snapshot.queue
     after = result.start_entry[starts:]

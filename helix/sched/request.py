@@ -363,6 +363,11 @@ def time_limit_s(spec: JobSpec, partition: PartitionRecord) -> int:
     return partition.max_time_s if partition.default_time_s is None else partition.default_time_s
 
 
+def is_late(limit_s: int, partition: PartitionRecord) -> bool:
+    """True if a job with this limit (0 = none) asks for more time than the partition allows."""
+    return partition.max_time_s > 0 and (limit_s == 0 or limit_s > partition.max_time_s)
+
+
 def partition_limit(spec: JobSpec, request: Request, partition: PartitionRecord) -> tuple[Reason, str]:
     """The limit of `partition` that keeps the job out, and the words for it; (NONE, "") if there is none."""
     if request.limit == "nodes":
@@ -370,7 +375,7 @@ def partition_limit(spec: JobSpec, request: Request, partition: PartitionRecord)
     if request.limit == "memory":
         return Reason.BAD_CONSTRAINTS, request.limit_text
     limit = time_limit_s(spec, partition)
-    if partition.max_time_s and (limit == 0 or limit > partition.max_time_s):
+    if is_late(limit, partition):
         asked = f"{_minutes(limit)} asked" if limit else "no limit asked"
         return (
             Reason.PARTITION_TIME_LIMIT,

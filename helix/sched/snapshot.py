@@ -35,6 +35,7 @@ from helix_native.arrays import (
     TIME_LIMIT,
     UNAVAILABLE,
     UNTESTED,
+    Flags,
     Int8,
     Int32,
     Int64,
@@ -109,6 +110,7 @@ class Snapshot:
     gres_kinds: tuple[str, ...] = ()  # columns of GRES
     clones: tuple[str, ...] = ()  # whose rows those after the nodes are, by name of the reservation
     inside: Int32 = field(default_factory=lambda: np.zeros(0, np.int32))  # by shape: number of a reservation, -1 = none
+    no_reserve: Flags | None = None  # by slot: jobs that are never promised a start; None = no such job waits
     reserved: bool = False  # there are reservations: what is free now is not free for any length of time
 
     @property

@@ -478,6 +478,7 @@ PARTITION_ROW: tuple[str, ...] = (
     "exclusive_user",
     "grace_time_s",
     "preempt_mode",  # words in force, comma-separated
+    "qos",  # whose limits hold in it
     "total_nodes",
     "total_cpus",
     "total_memory_mib",

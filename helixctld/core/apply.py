@@ -18,6 +18,7 @@ from helix.model.job import JobRecord
 from helix.model.job_state import TERMINAL, JobState, Reason
 from helix.model.node import NodeBase
 from helix.model.reservation import ReservationRecord
+from helixctld.core.limits import look_at_thresholds
 from helixctld.core.mail_marks import set_marks
 from helixctld.core.reservation_index import asked, index_job, mark_nodes
 from helixctld.core.state import State
@@ -484,6 +485,15 @@ def _partition_updated(state: State, e: ev.PartitionUpdated) -> None:
     for name, value in e.changes.items():
         setattr(partition, name, value)
     state.dirty_partitions = True
+    if "qos" in e.changes and state.take_partition_qos():
+        for job in list(state.jobs.values()):
+            if job.is_waiting:
+                state.look_again(job, e.t)
+
+
+def _usage_decayed(state: State, e: ev.UsageDecayed) -> None:
+    decay(state, e)
+    look_at_thresholds(state, e.t)
 
 
 def _reservation_created(state: State, e: ev.ReservationCreated) -> None:
@@ -580,7 +590,7 @@ _TABLE: dict[type, Callable[[State, Any], None]] = {
     ev.NodeUpdated: _node_updated,
     ev.PartitionUpdated: _partition_updated,
     ev.NodeKeyAdmitted: _key_admitted,
-    ev.UsageDecayed: decay,
+    ev.UsageDecayed: _usage_decayed,
     ev.ReservationCreated: _reservation_created,
     ev.ReservationUpdated: _reservation_updated,
     ev.ReservationStarted: _reservation_started,

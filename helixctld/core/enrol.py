@@ -35,7 +35,23 @@ def settle_account(state: State, spec: JobSpec, user: str, partitions: Sequence[
             raise Denied(f"{assoc} may not use QOS '{spec.qos}'", code="QOS_DENIED", hint=_list(allowed))
         if not spec.qos and accounts.qos:
             raise Denied(f"{assoc} has no default QOS", code="QOS_DENIED", hint=f"use --qos; {_list(allowed)}")
+    if "qos" in enforce:
+        _require_reservation(state, spec, partitions)
     return assoc
+
+
+def _require_reservation(state: State, spec: JobSpec, partitions: Sequence[PartitionRecord]) -> None:
+    """Raises Denied for a job of a QOS with RequiresReservation that names no reservation."""
+    if spec.reservation:
+        return
+    for name in (spec.qos, *(p.qos for p in partitions)):
+        qos = state.accounts.qos.get(name)
+        if qos is not None and "RequiresReservation" in qos.flags:
+            raise Denied(
+                f"QOS '{name}' is for jobs in a reservation",
+                code="QOS_DENIED",
+                hint="add --reservation=NAME (hctl show reservation lists them), or use another QOS",
+            )
 
 
 def require_qos(partition: PartitionRecord, qos: str) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from helix.model.job_state import ACTIVE, JobState
 from helix.model.node import is_counted
 from helixctld.core.gres_use import GresUse
-from helixctld.core.limits import OpenJobs
 from helixctld.core.state import State, all_cores
+from helixctld.core.submit_limits import OpenJobs
 from helixctld.core.yielding import core_mask
 
 
@@ -80,7 +80,7 @@ def check(state: State) -> None:
 
 def _check_accounts(state: State) -> None:
     """Jobs counted for limits on submission, and charges that lie ahead of their jobs."""
-    counted = OpenJobs(state.accounts)
+    counted = OpenJobs(state.accounts, state.partition_qos)
     for job in state.jobs.values():
         counted.note(job.job_id, job)
     mine, really = ({k: n for k, n in c.count.items() if n} for c in (state.open_jobs, counted))

@@ -11,7 +11,7 @@ from helix.errors import Conflict
 from helix.model import events as ev
 from helix.model.job import JobRecord
 from helix.model.job_state import JobState, Reason
-from helixctld.core.caller import Caller, require_owner
+from helixctld.core.caller import Caller, may_manage, require_touch
 from helixctld.core.effects import Action, SignalJob, TerminateJob, batch_host
 from helixctld.core.select_jobs import Target
 from helixctld.core.state import State
@@ -32,7 +32,7 @@ def cancel(state: State, target: Target, caller: Caller, now: float, *, at_once:
     `at_once`: SIGKILL without SIGTERM and KillWait before, also for a job that is being ended already.
     """
     job = target.job
-    require_owner(caller, job)
+    require_touch(caller, job)
     if job.is_array:
         if job.is_terminal:
             return Change()
@@ -66,7 +66,7 @@ def signal(target: Target, caller: Caller, signum: int, scope: str) -> Change:
     A job whose start the node has not reported yet may run already: the node keeps the signal for its first process.
     """
     job = target.job
-    require_owner(caller, job)
+    require_touch(caller, job)
     if job.is_terminal:
         raise Conflict(f"job {job.display_id} is already over ({job.state})", code="JOB_OVER")
     if job.state in (JobState.CONFIGURING, JobState.RUNNING, JobState.SUSPENDED):
@@ -75,12 +75,12 @@ def signal(target: Target, caller: Caller, signum: int, scope: str) -> Change:
 
 
 def hold(target: Target, caller: Caller, as_user: bool, now: float) -> Change:
-    """Keep a job from starting.  An operator's hold is released by operators only, unless `as_user`."""
+    """Keep a job from starting.  The hold of who manages it is not the owner's to release, unless `as_user`."""
     job = _whole(target)
-    require_owner(caller, job)
+    require_touch(caller, job)
     if job.is_terminal:
         raise Conflict(f"job {job.display_id} is already over ({job.state})", code="JOB_OVER")
-    by = "user" if as_user or not caller.is_operator else "admin"
+    by = "user" if as_user or not may_manage(caller, job) else "admin"
     if job.held == by or (job.held == "admin" and by == "user"):
         return Change()
     return Change([ev.JobHeld(t=now, job_id=job.job_id, by=by, by_uid=caller.uid)])
@@ -89,10 +89,10 @@ def hold(target: Target, caller: Caller, as_user: bool, now: float) -> Change:
 def release(target: Target, caller: Caller, now: float) -> Change:
     """Let a held job start."""
     job = _whole(target)
-    require_owner(caller, job)
+    require_touch(caller, job)
     if job.is_terminal:
         raise Conflict(f"job {job.display_id} is already over ({job.state})", code="JOB_OVER")
-    if job.held == "admin" and not caller.is_operator:
+    if job.held == "admin" and not may_manage(caller, job):
         raise Conflict(f"job {job.display_id} is held by an administrator", code="HELD_BY_ADMIN")
     if not job.held and job.state not in (JobState.REQUEUE_HOLD, JobState.SPECIAL_EXIT):
         return Change()
@@ -102,7 +102,7 @@ def release(target: Target, caller: Caller, now: float) -> Change:
 def requeue(target: Target, caller: Caller, now: float, *, hold_it: bool, special: bool) -> Change:
     """Put a job back: a running attempt is ended first."""
     job = target.job
-    require_owner(caller, job)
+    require_touch(caller, job)
     if job.is_array:
         return Change()
     if job.spec.requeue is False:
@@ -125,7 +125,7 @@ def requeue(target: Target, caller: Caller, now: float, *, hold_it: bool, specia
         )
     if job.is_waiting and not how:
         raise Conflict(f"job {job.display_id} is already pending", code="JOB_PENDING")
-    held = ("admin" if caller.is_operator else "user") if how else ""
+    held = ("admin" if may_manage(caller, job) else "user") if how else ""
     return Change([ev.JobRequeued(t=now, job_id=job.job_id, by_uid=caller.uid, held=held, special=special)])
 
 

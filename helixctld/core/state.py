@@ -33,9 +33,11 @@ from helix.model.topology import Topology
 from helix.sched.preempt import PreemptRules
 from helixctld.core.dependencies import Verdict, evaluate, ready_tasks
 from helixctld.core.gres_use import GresUse
-from helixctld.core.limits import LimitBook, OpenJobs, gate
+from helixctld.core.limit_book import LimitBook
+from helixctld.core.limits import gate
 from helixctld.core.mail_marks import INVALID_DEPEND, set_marks
 from helixctld.core.reservation_index import awaited, index_job, mark_nodes
+from helixctld.core.submit_limits import OpenJobs
 from helixctld.core.usage import Usage, UsagePolicy
 from helixctld.core.yielding import Yielding, claim_words, core_mask
 
@@ -121,7 +123,8 @@ class State(Yielding):
         self.usage_policy = UsagePolicy()
         self.accounts_version = 0  # rises with each change of the two
         self.limit_book = LimitBook(self.accounts)
-        self.open_jobs = OpenJobs(self.accounts)  # derived; kept while there are accounts
+        self.partition_qos: dict[str, str] = {}  # QOS of the partitions that have one
+        self.open_jobs = OpenJobs(self.accounts, self.partition_qos)  # derived; kept while there are accounts
         self.usage_version = 0  # rises with each decay
         self.usage_charges = 0  # rises with each change of the book
         # derived
@@ -129,10 +132,10 @@ class State(Yielding):
         self.active: set[int] = set()
         self.dependents: dict[int, set[int]] = {}  # job id -> waiting jobs with an edge to it
         self.singletons: dict[tuple[int, str], set[int]] = {}  # (uid, name) -> open jobs
+        self.awaiting_name: dict[tuple[int, str], set[int]] = {}  # (uid, name) -> jobs with a `singleton` edge
         self.array_tasks: dict[int, dict[int, int]] = {}  # array id -> task index -> job id
         self.finished: deque[tuple[float, int]] = deque()  # (t_end, job id), oldest first
         self.timers: list[tuple[float, int]] = []  # heap of (t, job id): look at the job again
-        self.awaiting_name: dict[tuple[int, str], set[int]] = {}  # (uid, name) -> jobs with a `singleton` edge
         self.reservation_jobs: dict[str, set[int]] = {}  # reservation -> open jobs that ask for it or run in it
         self.reserving_jobs: dict[int, frozenset[str]] = {}  # the other way round
         self.calendar_version = 0  # rises when the next moment of a reservation may be another
@@ -194,6 +197,17 @@ class State(Yielding):
         """Take the configured partitions."""
         self.partitions = {p.name: p for p in partitions}
         self.dirty_partitions = True
+        self.take_partition_qos()
+
+    def take_partition_qos(self) -> bool:
+        """Note the QOS of the partitions; True if they are others now: waiting jobs are to be looked at again."""
+        found = {p.name: p.qos for p in self.partitions.values() if p.qos}
+        if found == self.partition_qos:
+            return False
+        self.partition_qos = found
+        self.accounts_version += 1
+        self._count_open()
+        return True
 
     def set_licences(self, licences: dict[str, int]) -> None:
         """Take the configured licences."""
@@ -213,8 +227,11 @@ class State(Yielding):
         self.accounts, self.usage_policy = accounts, policy
         self.accounts_version += 1
         self.limit_book = LimitBook(accounts)
-        self.open_jobs = OpenJobs(accounts)
-        if accounts.is_configured:
+        self._count_open()
+
+    def _count_open(self) -> None:
+        self.open_jobs = OpenJobs(self.accounts, self.partition_qos)
+        if self.accounts.is_configured:
             for job in self.jobs.values():
                 self.open_jobs.note(job.job_id, job)
 
@@ -325,9 +342,7 @@ class State(Yielding):
 
     def rename(self, job: JobRecord, old_name: str, now: float) -> None:
         """Keep the singleton index true after a job's name changed."""
-        peers = self.singletons.get((job.uid, old_name))
-        if peers is not None:
-            peers.discard(job.job_id)
+        self._drop_singleton(job, old_name, now)
         if not job.is_terminal and job.array_task_id is None:
             self.singletons.setdefault((job.uid, job.spec.name), set()).add(job.job_id)
 

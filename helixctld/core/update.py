@@ -22,13 +22,15 @@ from helix.model.job_state import JobState
 from helix.model.node import NodeBase, NodeRecord
 from helix.model.partition import PartitionRecord
 from helix.sched.gres import gres_key
+from helix.sched.request import is_late
 from helix.sizes import parse_mem_mib
 from helix.timefmt import parse_time_limit, parse_when
-from helixctld.core.caller import Caller, require_owner
+from helixctld.core.caller import Caller, may_manage, require_touch
 from helixctld.core.dependencies import require_acyclic, require_known
 from helixctld.core.dependency_text import parse_dependency
 from helixctld.core.hetjob import settle_components
 from helixctld.core.licences import require_licences
+from helixctld.core.limits import partition_for
 from helixctld.core.nearest import did_you_mean
 from helixctld.core.requests import Change
 from helixctld.core.reservation_access import check_submit
@@ -196,7 +198,7 @@ def update_job(
 ) -> Change:
     """The events of `hctl update job`; raises before anything changes."""
     job = target.job
-    require_owner(caller, job)
+    require_touch(caller, job)
     if job.is_terminal:
         raise Conflict(f"job {job.display_id} is already over ({job.state})", code="JOB_OVER")
     if target.tasks is not None:
@@ -231,8 +233,8 @@ def update_job(
 
 def _check_update(state: State, job: JobRecord, spec: JobSpec, caller: Caller, owner: Caller, now: float) -> None:
     check_spec(spec)
-    if not caller.is_operator and spec.nice < min(0, job.spec.nice):
-        raise Denied("a negative nice value needs an operator", code="NICE_DENIED")
+    if not may_manage(caller, job) and spec.nice < min(0, job.spec.nice):
+        raise Denied("a negative nice value needs an operator or a coordinator of the account", code="NICE_DENIED")
     if not caller.is_operator and spec.site_factor != job.spec.site_factor:
         raise Denied("a site factor needs an operator", code="PRIORITY_DENIED")
     if spec.partitions != job.spec.partitions:
@@ -259,8 +261,8 @@ def _shape_of(spec: JobSpec) -> tuple[object, ...]:
 
 def _priority(job: JobRecord, spec: JobSpec, event: ev.JobUpdated, text: str, caller: Caller) -> None:
     value = _int(text, "Priority", 0, (1 << 32) - 2)
-    if not caller.is_operator and value > job.priority:
-        raise Denied("raising a priority needs an operator", code="PRIORITY_DENIED")
+    if not may_manage(caller, job) and value > job.priority:
+        raise Denied("raising a priority needs an operator or a coordinator of the account", code="PRIORITY_DENIED")
     spec.priority = value
     if value:
         spec.nice = 0  # as in Slurm: what is set is what it is
@@ -270,14 +272,16 @@ def _priority(job: JobRecord, spec: JobSpec, event: ev.JobUpdated, text: str, ca
 def _time_limit(state: State, job: JobRecord, spec: JobSpec, event: ev.JobUpdated, text: str, caller: Caller) -> None:
     old = job.time_limit_s if job.is_active else spec.time_limit_s
     value = _limit(text, old, "TimeLimit")
-    if not caller.is_operator and job.is_active and old is not None and (value == 0 or (old and value > old)):
-        raise Denied("raising the time limit of a running job needs an operator", code="TIME_LIMIT_DENIED")
+    if not may_manage(caller, job) and job.is_active and old is not None and (value == 0 or (old and value > old)):
+        raise Denied(
+            "raising the time limit of a running job needs an operator or a coordinator of the account",
+            code="TIME_LIMIT_DENIED",
+        )
     partition = state.partitions.get(job.partition)
     if (
-        not caller.is_operator
+        not may_manage(caller, job)
         and partition is not None
-        and partition.max_time_s
-        and not 0 < value <= partition.max_time_s
+        and is_late(value, partition_for(state, spec.qos, partition))
     ):
         raise Denied(f"the time limit of partition '{partition.name}' would be passed", code="TIME_LIMIT_DENIED")
     spec.time_limit_s = value
@@ -400,8 +404,12 @@ def update_partition(
             done["preempt_mode"] = _preempt_mode(text)
         elif key == "nodes":
             done["nodes"] = _partition_nodes(state, text)
+        elif key == "qos":
+            if text and text not in state.accounts.qos:
+                raise NotFound(f"no QOS '{text[:80]}'", code="QOS_UNKNOWN", hint=did_you_mean(text, state.accounts.qos))
+            done["qos"] = text
         else:
-            words = ("state", "nodes", "oversubscribe", "preemptmode")
+            words = ("state", "nodes", "oversubscribe", "preemptmode", "qos")
             known = (*words, *_PARTITION_TIMES, *_PARTITION_INTS, *_PARTITION_FLAGS, *_PARTITION_LISTS)
             raise UsageError(
                 f"no partition field '{name[:40]}' to update", code="FIELD_UNKNOWN", hint=did_you_mean(key, known)

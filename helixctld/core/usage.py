@@ -124,6 +124,7 @@ def bill(state: State, job: JobRecord, partition: str, alloc: Allocation) -> Non
     weights = record.tres_billing_weights if record is not None else ""
     if weights:
         alloc.billing_milli = billing_milli(alloc, weights, state.usage_policy.flags)
+    alloc.part_qos = state.partition_qos.get(partition, "")
     qos = state.accounts.qos.get(job.spec.qos)
     if qos is not None and qos.usage_factor != 1.0:
         alloc.usage_factor_milli = round(qos.usage_factor * MILLI)
@@ -147,9 +148,7 @@ def charge_until(usage: Usage, job: JobRecord, t: float) -> None:
     factor = alloc.usage_factor_milli
     billing = alloc.billing_milli if alloc.billing_milli >= 0 else sum(alloc.cpus) * MILLI
     counts = tres_of(alloc)
-    for key in (job.assoc, qos_key(job.spec.qos) if job.spec.qos else ""):
-        if not key:
-            continue
+    for key in (job.assoc, *map(qos_key, dict.fromkeys(filter(None, (job.spec.qos, alloc.part_qos))))):
         spent = usage.book.setdefault(key, Spent())
         spent.raw += delta * billing * factor // (MILLI * MILLI)
         spent.wall_ms += delta
@@ -206,9 +205,9 @@ def decay_event(state: State, now: float, *, reset: bool = False) -> ev.UsageDec
     usage, policy = state.usage, state.usage_policy
     if policy.reset_period not in ("NONE", "NOW") and usage.t_reset:
         reset = reset or now >= next_period(usage.t_reset, policy.reset_period)
-    if reset:
-        return ev.UsageDecayed(t=now, factor=0, reset=True)
     keep = [qos_key(q.name) for q in state.accounts.qos.values() if "NoDecay" in q.flags]
+    if reset:
+        return ev.UsageDecayed(t=now, factor=0, keep=keep, reset=True)
     passed_s = max(0.0, now - usage.t) if usage.t else 0.0
     return ev.UsageDecayed(t=now, factor=decay_factor(passed_s, policy.half_life_s), keep=keep)
 

@@ -5,11 +5,28 @@ from __future__ import annotations
 from helix.config.assoc_load import load_accounts
 from helix.config.model import Config
 from helix.config.tres import NANO, parse_weights
+from helix.errors import ConfigError
 from helix.model.account import Accounts
 from helix.sched.priority import PriorityOptions
+from helixctld.core.nearest import did_you_mean
 from helixctld.core.usage import UsagePolicy
 
-__all__ = ["describe", "load_accounts", "priority_options", "usage_policy"]
+__all__ = ["accounts_of", "describe", "priority_options", "usage_policy"]
+
+
+def accounts_of(config: Config) -> Accounts:
+    """The accounts of AssocFile.  Raises ConfigError that names file and line, or a partition whose QOS is missing."""
+    accounts = load_accounts(config.assoc_file)
+    for partition in config.partitions:
+        if partition.qos and partition.qos not in accounts.qos:
+            where = f"of {config.assoc_file}" if config.assoc_file else "because there is no AssocFile"
+            near = did_you_mean(partition.qos, accounts.qos)
+            raise ConfigError(
+                f"partition {partition.name}: QOS={partition.qos} is in no QOS line {where}",
+                code="CONFIG_INVALID",
+                hint=near or f"add the line: QOS - '{partition.qos}', or remove QOS= from the partition",
+            )
+    return accounts
 
 
 def usage_policy(config: Config) -> UsagePolicy:

@@ -32,7 +32,7 @@ from helixctld.core import invariants, timers
 from helixctld.core.apply import apply
 from helixctld.core.state import Persistent, State
 from helixctld.core.usage import decay_event
-from helixctld.io.account_config import describe, load_accounts, usage_policy
+from helixctld.io.account_config import accounts_of, describe, usage_policy
 from helixctld.io.calendar import Calendar
 from helixctld.io.commit import Committer
 from helixctld.io.debug_flags import set_flags
@@ -159,8 +159,9 @@ class Controller:
         state.set_nodes(node_records(self.config))
         state.set_partitions(partition_records(self.config))
         take_shared(state, self.config)
-        accounts = load_accounts(self.config.assoc_file)
+        accounts = accounts_of(self.config)
         state.set_accounts(accounts, usage_policy(self.config))
+        self.people.accounts = accounts
         log.info("accounts: %s", describe(accounts))
         state.rebuild(time.time())
         invariants.check(state)
@@ -330,9 +331,10 @@ class Controller:
         warnings = [f"node {n} left the configuration but has jobs; it stays DOWN until they are gone" for n in orphans]
         for text in warnings:
             log.warning("%s", text)
+        version = self.state.accounts_version
         self.state.set_partitions(partition_records(config))
         take_shared(self.state, config)
-        self._set_accounts(accounts)
+        self._set_accounts(accounts, version)
         self.people.operators, self.people.admins = frozenset(config.operators), frozenset(config.administrators)
         self.committer.snapshot_every = config.journal_snapshot_every
         self.links.set_config(config)
@@ -340,11 +342,14 @@ class Controller:
         self._set_pacing()
         return warnings
 
-    def _set_accounts(self, accounts: Accounts) -> None:
-        """Take a new AssocFile: whether waiting jobs may start is another question now."""
+    def _set_accounts(self, accounts: Accounts, version: int) -> None:
+        """Take a new AssocFile: whether waiting jobs may start is another question now.  `version`: of the accounts
+        before the partitions were taken, whose QOS may be others."""
         now, state, policy = time.time(), self.state, usage_policy(self.config)
+        self.people.accounts = accounts
         if accounts != state.accounts or policy != state.usage_policy:
             state.set_accounts(accounts, policy)
+        if state.accounts_version != version:
             for job in list(state.jobs.values()):
                 if job.is_waiting:
                     state.look_again(job, now)

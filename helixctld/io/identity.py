@@ -11,6 +11,7 @@ import pwd
 import time
 
 from helix.errors import NotFound
+from helix.model.account import Accounts
 from helix.wire.methods import Role
 from helixctld.core.caller import Caller
 
@@ -30,11 +31,13 @@ class Person:
 
 
 class People:
-    """The cache.  `operators` and `admins` are user names; root and the daemon's own user are admins."""
+    """The cache.  `operators` and `admins` are user names; root and the daemon's own user are admins.  `accounts`, set
+    with each AssocFile, says who coordinates which."""
 
     def __init__(self, operators: frozenset[str] = frozenset(), admins: frozenset[str] = frozenset()) -> None:
         self.operators = operators
         self.admins = admins
+        self.accounts = Accounts()
         self._own_uid = os.geteuid()
         self._by_uid: dict[int, Person] = {}
         self._group_names: dict[int, str] = {}
@@ -60,7 +63,14 @@ class People:
     def caller(self, uid: int, gid: int) -> Caller:
         """The caller with their role."""
         person = self.person(uid, gid)
-        return Caller(uid=uid, gid=gid, user=person.user, role=self.role_of(uid, person.user), groups=person.groups)
+        return Caller(
+            uid=uid,
+            gid=gid,
+            user=person.user,
+            role=self.role_of(uid, person.user),
+            groups=person.groups,
+            coordinates=self.accounts.coordinated(person.user),
+        )
 
     def role_of(self, uid: int, user: str) -> Role:
         """ADMIN for root, the daemon's own user and configured admins; OPERATOR as configured; else USER."""

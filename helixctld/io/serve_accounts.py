@@ -14,7 +14,7 @@ from helix.model.job import JobRecord
 from helix.sched.priority import ONE, TERMS
 from helix.wire import methods as m
 from helixctld.core import limits
-from helixctld.core.caller import require_owner
+from helixctld.core.caller import require_touch
 from helixctld.core.nearest import did_you_mean
 from helixctld.core.select_jobs import resolve, select
 from helixctld.core.top import move_to_top
@@ -82,7 +82,7 @@ class AccountHandlers:
         ctl.committer.require_room()
         jobs = [target.job for text in args.ids for target in resolve(ctl.state, text)]
         for job in jobs:
-            require_owner(call.caller, job)
+            require_touch(call.caller, job)
         events = move_to_top(ctl.state, jobs, call.caller.uid, call.t)
         done = [job.display_id for job in jobs]
         ctl.committer.commit(events, after=lambda: call.reply({"done": done, "errors": []}))

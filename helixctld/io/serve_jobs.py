@@ -14,15 +14,15 @@ from helix.model.job import JobRecord, JobSpec
 from helix.model.partition import PartitionRecord
 from helix.wire import methods as m
 from helixctld.core import requests, update
-from helixctld.core.caller import Caller, may_touch, require_owner
+from helixctld.core.caller import Caller, is_private_to, may_touch, require_owner
 from helixctld.core.effects import Action
 from helixctld.core.enrol import require_qos, settle_account
 from helixctld.core.hetjob import settle_components
-from helixctld.core.limits import require_submit
 from helixctld.core.preempt import exempt_until
 from helixctld.core.select_jobs import Target, parse_job_id, resolve, select
 from helixctld.core.state import TOKEN_LIFE_S
 from helixctld.core.submit import check_request, check_script, require_accounts
+from helixctld.core.submit_limits import require_submit
 from helixctld.core.views import job_dict
 from helixctld.io.service import Call, Handler
 from helixctld.schedule.admission import Who, who_of
@@ -171,7 +171,7 @@ class JobHandlers:
 
     def _require_own_script(self, name: str, caller: Caller) -> None:
         """A stored script may be named only by someone who has a job with it: scripts are private."""
-        mine = any(j.spec.script_hash == name and may_touch(caller, j) for j in self.ctl.state.jobs.values())
+        mine = any(j.spec.script_hash == name and is_private_to(caller, j) for j in self.ctl.state.jobs.values())
         if not mine or not self.ctl.blobs.has(name):
             raise NotFound("no stored script with that hash", code="SCRIPT_UNKNOWN")
 

@@ -17,7 +17,7 @@ from helixctld.core.effects import TerminateJob
 from helixctld.core.licences import licence_rows
 from helixctld.core.nearest import did_you_mean
 from helixctld.core.views import node_rows, partition_rows
-from helixctld.io.account_config import describe, load_accounts
+from helixctld.io.account_config import accounts_of, describe
 from helixctld.io.debug_flags import FLAGS, known_flag
 from helixctld.io.service import Call, Handler
 
@@ -197,7 +197,7 @@ class NodeHandlers:
         """Read helix.conf again; apply what can change live, name what needs a restart."""
         new = load_config(self.ctl.config.source)
         self.ctl.planning.require_plugins(new)
-        accounts, before = load_accounts(new.assoc_file), self.ctl.state.accounts
+        accounts, before = accounts_of(new), self.ctl.state.accounts
         changes = diff_config(self.ctl.config, new)
         warnings = self.ctl.apply_config(new, accounts)
         shown = [({"key": c.key, "old": c.old, "new": c.new}, c.reloadable) for c in changes]

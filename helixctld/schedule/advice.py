@@ -20,6 +20,7 @@ from helix.sched.explain import duration_words, format_mib, limit_option, plural
 from helix.sched.features import EVERY
 from helix.sched.request import Request, partition_limit, time_limit_s
 from helix_native.arrays import BAD, REQUIRED_DOWN, UNAVAILABLE, Int64, ShapeArrays, TableArrays, pack_bits, unpack_bits
+from helixctld.core.limits import partition_for
 from helixctld.core.state import State
 from helixctld.schedule.admission import who_of
 from helixctld.schedule.columns import Columns
@@ -129,7 +130,7 @@ class Trial:
             row = self.columns.shapes.row_of(self.state, spec, self.job.excluded_nodes, other.name, who_of(self.job))
             try:
                 request = self.columns.shapes.requests[row]
-                if request is None or partition_limit(spec, request, other)[1]:
+                if request is None or partition_limit(spec, request, partition_for(self.state, spec.qos, other))[1]:
                     continue
                 if self.forecast is not None:
                     if self.forecast.start(row, time_limit_s(spec, other), now_only=True):

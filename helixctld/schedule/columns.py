@@ -19,10 +19,11 @@ from helix.model.job_state import JobState
 from helix.model.partition import PartitionRecord
 from helix.sched.history import RunTimes
 from helix.sched.options import SchedOptions
-from helix.sched.request import normalise, shape_key, time_limit_s
+from helix.sched.request import is_late, normalise, shape_key, time_limit_s
 from helix.sched.snapshot import CODES, Snapshot
 from helix_native.ahead_arrays import NEVER, SpanArrays
 from helix_native.arrays import UNTESTED, QueueArrays
+from helixctld.core.limits import closed_partitions, partition_for
 from helixctld.core.reservation_access import may_use
 from helixctld.core.reservation_index import asked
 from helixctld.core.state import State
@@ -66,6 +67,7 @@ class Columns:
         self._loaded = False
         self._magnets: list[tuple[object, ...]] = []
         self._static_seen = -1
+        self._accounts_seen = -1
         self._partition_marks: list[tuple[object, ...]] = []
         self._reloads = 0
         self._kinds: tuple[str, ...] = ()
@@ -153,6 +155,7 @@ class Columns:
             recent_s=self.queue.recent(self.history),
             likely=self.spans.likely(now, self.history, spans) if full else spans.t_to,
             generation=places.generation,
+            no_reserve=self.queue.no_reserve(),
             entry_name=places.entry,
             user=self.queue.users(),
             node_names=self.nodes.frozen_names,
@@ -213,6 +216,9 @@ class Columns:
             state.dirty_partitions = False
             if not moved:
                 self.shapes.take_partition_states(state)
+        if self._accounts_seen != state.accounts_version:
+            self._accounts_seen = state.accounts_version
+            moved |= self._take_accounts(state)
         if self.shapes.admission.refresh():  # whom nodes take decides which jobs share a row
             moved = True
         if moved and self.queue.slot_of:  # entries refer to partitions by number and hold their tier and limits
@@ -228,6 +234,17 @@ class Columns:
         elif self.nodes.static_version != self._static_seen:
             self.shapes.renew(state)
         self._static_seen = self.nodes.static_version
+
+    def _take_accounts(self, state: State) -> bool:
+        """Take what QOS say about partitions; True if every request is to be read again."""
+        moved = self.shapes.overrides != state.limit_book.overrides
+        self.shapes.overrides = state.limit_book.overrides
+        if not moved and state.partition_qos:  # whether they may start in each of several partitions is asked again
+            several = [job_id for job_id in self.queue.slot_of if self.queue.has_several_partitions(job_id)]
+            for job_id in several:
+                self._remove(job_id)
+            state.dirty_jobs.update(several)
+        return moved
 
     def _take_reservations(self, state: State) -> bool:
         """Take changed reservations; True if rows are others now."""
@@ -289,6 +306,7 @@ class Columns:
         count = 1 if job.pending is None else state.tasks_startable(job)
         if self.queue.same(job_id, job.spec, job.priority, len(job.excluded_nodes)):
             self.queue.set_count(job_id, count, CODES.get(job.reason, 0))
+            self.queue.set_no_reserve(job_id, job.spec.qos in state.limit_book.no_reserve)
             if self.sources.pools:
                 self.queue.set_pools(job_id, *self.pools.wanted(state, job))
             return
@@ -302,18 +320,23 @@ class Columns:
         entries: list[Entry] = []
         shapes: list[int] = []
         wishes = self._wishes(job) if self.rows.reservations.records else [""]
+        closed = closed_partitions(state, job)
         for reservation, name in product(wishes, spec.partitions or [state.default_partition]):
             index = self.shapes.index.get(name)
             if index is None:
                 continue
+            if name in closed:
+                continue
             partition = self.shapes.partitions[index]
-            row = self.shapes.acquire(state, name, key, spec, job.excluded_nodes, who, reservation, job.uid)
-            shapes.append(row)
             limit_s = time_limit_s(spec, partition)
+            late = is_late(limit_s, partition_for(state, spec.qos, partition))
+            row = self.shapes.acquire(state, name, key, spec, job.excluded_nodes, who, reservation, job.uid, late=late)
+            shapes.append(row)
             for head in self.shapes.heads(row):
                 entries.append(Entry(partition.priority_tier, len(entries), head, limit_s))
         self.queue.add(job, count, CODES.get(job.reason, 0), entries, shapes)
         self.queue.set_group(job.job_id, self.history.group(job.uid, spec.name))
+        self.queue.set_no_reserve(job.job_id, spec.qos in state.limit_book.no_reserve)
         if self.sources.pools:
             self.queue.set_pools(job.job_id, *self.pools.wanted(state, job))
 

@@ -20,8 +20,10 @@ from helix.quoting import one_line
 from helix.sched.explain import duration_words, format_mib, plural
 from helix.sched.request import Request, partition_limit, shape_key, time_limit_s
 from helix.sched.snapshot import REASONS
+from helix.sched.sockets import Seats
 from helix_native.ahead_arrays import NEVER
 from helix_native.arrays import Flags, Int64
+from helixctld.core.limits import partition_for
 from helixctld.core.reservation_index import asked
 from helixctld.core.state import State
 from helixctld.schedule.admission import NOBODY, Who, who_of
@@ -103,11 +105,11 @@ class Feasibility:
     ) -> HelixError | None:
         partition = state.partitions[name]
         refused = self.columns.shapes.all_refused(spec, name, who)
-        full = (name, key, spec.time_limit_s, enforce, refused)
+        full = (name, key, spec.time_limit_s, enforce, refused, state.limit_book.overrides.get(spec.qos))
         if full in self._verdicts:
             return self._verdicts[full]
         request = self.columns.shapes.request_for(spec, partition)
-        reason, words = partition_limit(spec, request, partition)
+        reason, words = partition_limit(spec, request, partition_for(state, spec.qos, partition))
         error: HelixError | None = None
         if reason is Reason.BAD_CONSTRAINTS:
             error = Never(words, hint="ask for less memory, or another partition")
@@ -151,6 +153,8 @@ class Feasibility:
             fit = work.fit_empty(row, down=True)
             cpus = work.usable(row, work.nodes.cpus.astype(np.int64), full=True)
             members = members_of(columns, columns.shapes.index[partition.name])
+            if request.seats is not None and (words := _too_few_sockets(request.seats, columns, members, partition)):
+                return Never(words, hint="allow more tasks on a socket, or ask for more nodes")
             for name in request.must:
                 if not members[state.nodes[name].index]:
                     return Never(f"node {name} is not in partition {partition.name}", hint="see hinfo for its nodes")
@@ -217,7 +221,7 @@ class Feasibility:
 
     def _test(self, state: State, record: JobRecord, partition: PartitionRecord, now: float) -> dict[str, Any]:
         columns = self.columns
-        request = columns.shapes.make_request(record.spec, partition, columns.shapes.options)
+        request = columns.shapes.request_for(record.spec, partition)
         answer: dict[str, Any] = {
             "test": True,
             "nodes": "",
@@ -229,7 +233,7 @@ class Feasibility:
             "reason": "",
             "msg": "",
         }
-        reason, words = partition_limit(record.spec, request, partition)
+        reason, words = partition_limit(record.spec, request, partition_for(state, record.spec.qos, partition))
         if reason is not Reason.NONE:
             return {**answer, "reason": str(reason), "msg": words}
         if partition.state.upper() in ("DOWN", "INACTIVE"):
@@ -262,6 +266,18 @@ class Feasibility:
             return {**answer, "reason": str(reason), "msg": f"would start in {duration_words(found.wait_s)}"}
         finally:
             columns.shapes.release(row)
+
+
+def _too_few_sockets(seats: Seats, columns: Columns, members: Flags, partition: PartitionRecord) -> str:
+    """That no node takes as many tasks as --ntasks-per-socket allows each socket; "" if one does."""
+    takes = [(seats.on_empty(node), node.name) for node, ours in zip(columns.nodes.records, members, strict=True) if ours]
+    most, name = max(takes, default=(seats.least, ""))
+    if most >= seats.least:
+        return ""
+    return (
+        f"no node of partition {partition.name} takes {plural(seats.least, 'task')} with at most "
+        f"{seats.task.per_socket} on a socket; the best, {name}, takes {most}"
+    )
 
 
 def _words(

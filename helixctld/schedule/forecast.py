@@ -14,6 +14,7 @@ import numpy as np
 
 from helix.hostlist import format_hostlist
 from helix.model.job import JobRecord
+from helix.sched.later_spans import joined_spans, spans_of
 from helix.sched.options import SchedOptions
 from helix.sched.snapshot import no_kept
 from helix_native import kernels
@@ -77,9 +78,7 @@ class Forecast:
         if all_ahead not in self._spans:
             later = later_spans(self._outlook, self.columns, self.now, self._own, self._ahead if all_ahead else None)
             tables = [self._running] if later is None else [self._running, later]
-            self._spans[all_ahead] = SpanArrays._make(
-                np.concatenate([getattr(t, name) for t in tables]) for name in SpanArrays._fields
-            )
+            self._spans[all_ahead] = joined_spans(tables)
         return self._spans[all_ahead]
 
     def start(
@@ -164,44 +163,9 @@ def later_spans(outlook: Outlook, columns: Columns, now: float, own: int, only: 
     later = later.only(keep)
     if not len(later.slot):
         return None
-    counts = np.diff(later.ptr)
     shift = outlook.t - now
     begin = np.maximum(0, np.ceil(later.t_start + shift)).astype(np.int64)
-    end = np.where(later.limit_s > 0, begin + later.limit_s, NEVER)
-    shape = np.repeat(later.shape, counts)
-    chunk = snapshot.needs.chunk
-    for part in range(1, int(later.chunk.max(initial=0)) + 1):  # shares of later parts belong to other shapes
-        shape = np.where(later.chunk >= part, chunk[shape], shape)
-    room = snapshot.tables.part_room[snapshot.shapes.part[shape]].astype(np.int32)
-    of_rows = SpanArrays(
-        row=later.row,
-        pool=np.full(len(later.row), -1, np.int32),
-        t_from=np.repeat(begin, counts),
-        t_to=np.repeat(end, counts),
-        cpus=later.cpus.astype(np.int64),
-        mem=later.mem,
-        gres=snapshot.needs.gres[shape],
-        room=room,
-    )
-    if snapshot.pools_epoch != columns.pools.epoch or not len(snapshot.jobs.pool):
-        return of_rows
-    times = snapshot.jobs.pool_n[later.slot]
-    first = np.cumsum(times) - times
-    places = np.repeat(snapshot.jobs.pool_at[later.slot] - first, times) + np.arange(int(times.sum()))
-    total = len(places)
-    of_pools = SpanArrays(
-        row=np.full(total, -1, np.int32),
-        pool=snapshot.jobs.pool[places],
-        t_from=np.repeat(begin, times),
-        t_to=np.repeat(end, times),
-        cpus=snapshot.jobs.amount[places],
-        mem=np.zeros(total, np.int64),
-        gres=np.zeros((total, of_rows.gres.shape[1]), np.int32),
-        room=np.full(total, -1, np.int32),
-    )
-    return SpanArrays._make(
-        np.concatenate([getattr(t, name) for t in (of_rows, of_pools)]) for name in SpanArrays._fields
-    )
+    return spans_of(snapshot, later, begin, pools=snapshot.pools_epoch == columns.pools.epoch)
 
 
 def _changed(shapes: ShapeArrays, row: int, changes: dict[str, Any]) -> ShapeArrays:

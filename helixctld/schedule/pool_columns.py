@@ -15,7 +15,7 @@ from helix.model.job_state import Reason
 from helix_native.ahead_arrays import PoolArrays
 from helix_native.arrays import Int32, Int64
 from helixctld.core.state import State
-from helixctld.schedule.sources import MovingPoolSource, PoolKey, PoolSource, Sources
+from helixctld.schedule.sources import CountingPoolSource, MovingPoolSource, PoolKey, PoolSource, Sources
 
 Amounts = tuple[tuple[int, int], ...]  #: (pool, amount), ascending
 _SPARE = 4096  #: places of lists nobody uses any more that are kept before all lists are made anew
@@ -75,7 +75,7 @@ class PoolColumns:
         self.drop_running(job.job_id)
         if job.alloc is None or not self.sources.pools:
             return ()
-        held = self.amounts_of(state, job, job.alloc)
+        held = self.taken_by(state, job, job.alloc)
         if held:
             self._held[job.job_id] = held
             for pool, amount in held:
@@ -90,10 +90,18 @@ class PoolColumns:
             self._frozen = None
 
     def amounts_of(self, state: State, job: JobRecord, alloc: Allocation) -> Amounts:
-        """What the job takes when it runs with `alloc`."""
+        """What there must be for the job to run with `alloc`."""
         amounts: dict[int, int] = {}
         for source in self.sources.pools:
             self._add(amounts, state, source, source.holds(state, job, alloc))
+        return tuple(sorted(amounts.items()))
+
+    def taken_by(self, state: State, job: JobRecord, alloc: Allocation) -> Amounts:
+        """What the job takes while it runs with `alloc`: also of pools that only count it."""
+        amounts = dict(self.amounts_of(state, job, alloc))
+        for source in self.sources.pools:
+            if isinstance(source, CountingPoolSource):
+                self._add(amounts, state, source, source.counts(state, job, alloc))
         return tuple(sorted(amounts.items()))
 
     def number_of_licence(self, name: str) -> int:

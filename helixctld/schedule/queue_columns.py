@@ -64,6 +64,7 @@ _AHEAD = (
     "_eligible",
     "_pool_at",
     "_pool_n",
+    "_no_reserve",
 )
 
 
@@ -88,6 +89,8 @@ class QueueColumns:
         self._eligible = np.zeros(64, np.float64)
         self._pool_at = np.zeros(64, np.int32)
         self._pool_n = np.zeros(64, np.int32)
+        self._no_reserve = np.zeros(64, np.bool_)
+        self._unreserving = 0  # how many have that flag
         self._entries = 0
         self._free_entries: list[int] = []
         self._e_key = np.zeros(64, np.int64)
@@ -115,6 +118,11 @@ class QueueColumns:
         slot = self.slot_of.get(job_id)
         held = self._slots[slot] if slot is not None else None
         return held.spec if held is not None else None
+
+    def has_several_partitions(self, job_id: int) -> bool:
+        """True if the job, which is in the queue, may start in more than one partition."""
+        spec = self.spec_of(job_id)
+        return spec is not None and len(spec.partitions) > 1
 
     def shapes_of(self, job_id: int) -> list[int]:
         """The head rows of its request, one a partition; [] if it is not in the queue."""
@@ -171,6 +179,16 @@ class QueueColumns:
         slot = self.slot_of[job_id]
         self._pool_at[slot], self._pool_n[slot] = at, count
 
+    def set_no_reserve(self, job_id: int, flag: bool) -> None:
+        """Whether the job is never promised a start."""
+        slot = self.slot_of[job_id]
+        self._unreserving += int(flag) - int(self._no_reserve[slot])
+        self._no_reserve[slot] = flag
+
+    def no_reserve(self) -> NDArray[np.bool_] | None:
+        """Jobs that are never promised a start; None if there are none.  [J]"""
+        return self._no_reserve[: max(1, len(self._slots))].copy() if self._unreserving else None
+
     def set_group(self, job_id: int, group: int) -> None:
         """The job's group in `RunTimes`."""
         self._group[self.slot_of[job_id]] = group
@@ -214,9 +232,11 @@ class QueueColumns:
 
     def remove(self, job_id: int) -> list[int]:
         """Take a job out; the shapes it no longer needs ([] if it was not there)."""
-        slot = self.slot_of.pop(job_id, None)
+        slot = self.slot_of.get(job_id)
         if slot is None:
             return []
+        self.set_no_reserve(job_id, False)
+        del self.slot_of[job_id]
         held = self._slots[slot]
         assert held is not None
         self._slots[slot] = None

@@ -16,7 +16,7 @@ import numpy as np
 from helix.errors import UsageError
 from helix.model.hetjob import partition_on, specs_of
 from helix.model.job import JobSpec
-from helix.model.partition import PartitionRecord
+from helix.model.partition import PartitionRecord, loosened
 from helix.sched.chain import Chain, joined, place_required
 from helix.sched.options import SchedOptions
 from helix.sched.request import COUNT_MAX, Request, shape_key
@@ -27,6 +27,7 @@ from helix_native.arrays import (
     DOWN,
     INACTIVE,
     NODE_LIMIT,
+    TIME_LIMIT,
     Bits,
     Flags,
     Int32,
@@ -66,6 +67,7 @@ class ShapeColumns:
         self.owners = OwnerColumns()
         self.sockets = SocketColumns(nodes)
         self.options = options
+        self.overrides: dict[str, frozenset[str]] = {}  #: QOS -> which limits of partitions its jobs may pass
         self.make_request = make_request
         self.partitions: list[PartitionRecord] = []
         self.names: tuple[str, ...] = ()
@@ -90,6 +92,7 @@ class ShapeColumns:
         self._part_room: list[int] = []
         self._elig_rows: dict[Hashable, int] = {}
         self._elig: list[Bits] = []
+        self._late: set[int] = set()  # heads of requests that are longer than their partition lets jobs run
         self._uid: dict[int, int] = {}  # head -> whose jobs, while nodes may be one user's
         self._elig_of: dict[int, tuple[int, str]] = {}  # row of `elig` -> only nodes that admit this user, partition
         self._seats_of: dict[int, Seats] = {}  # row of `elig` -> only nodes whose sockets serve these now
@@ -172,12 +175,17 @@ class ShapeColumns:
         who: Who = NOBODY,
         reservation: str = "",
         uid: int = NOBODYS,
+        *,
+        late: bool = False,
     ) -> int:
         """The row for `spec` of a job of `who` in `partition`, made if need be; `release` it when the job has gone.
-        `reservation`: whose rows it may use.  `uid`: keep off nodes that others have to themselves now."""
+        `reservation`: whose rows it may use.  `uid`: keep off nodes that others have to themselves now.  `late`: the
+        job asks for more time than the partition allows, so it does not start there."""
         refused = self.all_refused(spec, partition, who)
         uid = uid if self.owners.on else NOBODYS
-        full = (partition, (key, refused, reservation, uid) if refused or reservation or uid >= 0 else key)
+        passes = self.overrides.get(spec.qos)
+        more = refused or reservation or uid >= 0 or passes or late
+        full = (partition, (key, refused, reservation, uid, passes, late) if more else key)
         row = self._rows.get(full)
         if row is not None:
             self._refs[row] += 1
@@ -190,6 +198,8 @@ class ShapeColumns:
             self.reserved[row] = reservation
         if uid >= 0:
             self._uid[row] = uid
+        if late:
+            self._late.add(row)
         self._fill(row, state)
         self._frozen_shapes = self._frozen_tables = None
         return row
@@ -267,6 +277,7 @@ class ShapeColumns:
     def _free_row(self, row: int) -> None:
         self._refused.pop(row, None)
         self._uid.pop(row, None)
+        self._late.discard(row)
         self.reserved.pop(row, None)
         self._part_of.pop(row, None)
         self.requests[row] = None
@@ -307,7 +318,7 @@ class ShapeColumns:
 
     def request_for(self, spec: JobSpec, partition: PartitionRecord) -> Request:
         """What a job asks in `partition`, with all its components.  Raises UsageError."""
-        own = self.make_request(spec, partition, self.options)
+        own = self.make_request(spec, self._as_for(spec, partition), self.options)
         if not spec.components:
             return own
         requests = [own]
@@ -315,9 +326,13 @@ class ShapeColumns:
             name = part.partitions[0] if part.partitions else partition.name
             if name not in self.index:
                 raise UsageError(f"no partition '{name}'", code="PARTITION_UNKNOWN")
-            request = self.make_request(part, self.partitions[self.index[name]], self.options)
+            request = self.make_request(part, self._as_for(spec, self.partitions[self.index[name]]), self.options)
             requests.append(replace(request, partition=name))
         return joined(requests)
+
+    def _as_for(self, spec: JobSpec, partition: PartitionRecord) -> PartitionRecord:
+        flags = self.overrides.get(spec.qos)
+        return loosened(partition, flags) if flags else partition
 
     def able(self, request: Request) -> Flags:
         """Nodes that could serve a share of `request` in `request.partition` if they were empty.  [N]"""
@@ -380,6 +395,8 @@ class ShapeColumns:
         if len(must) != len(request.must):
             gate = gate or BAD
         self._must[row] = must
+        if self._head.get(row, row) in self._late:
+            gate = gate or TIME_LIMIT
         if self.needs.sources.gres.lacking(request):  # no node has such devices any more
             gate = gate or BAD
         refused = self.refused(row)
@@ -509,7 +526,7 @@ class ShapeColumns:
                 elig=self._eligible_now() if self._elig else np.zeros((1, width), np.uint8),
                 part=self._part_bits,
                 part_gate=np.array([_GATES.get(p.state.upper(), 0) for p in self.partitions], np.int8),
-                part_time=np.array([p.max_time_s for p in self.partitions], np.int64),
+                part_time=np.zeros(len(self.partitions), np.int64),  # a gate of the request: see `acquire`
                 part_room=np.array(self._part_room, np.int32),
                 room=self._room[:, self.rows.hosts],
                 room_cap=np.array([self.partitions[i].max_cpus_per_node for i in self._room_parts], np.int32),

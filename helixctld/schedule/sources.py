@@ -47,6 +47,14 @@ class PoolSource(Protocol):
 
 
 @runtime_checkable
+class CountingPoolSource(PoolSource, Protocol):
+    """A source some of whose pools count jobs that they do not keep from starting."""
+
+    def counts(self, state: State, job: JobRecord, alloc: Allocation) -> Iterable[tuple[PoolKey, int]]:
+        """What `job` takes besides what it `holds`, while it runs."""
+
+
+@runtime_checkable
 class MovingPoolSource(PoolSource, Protocol):
     """A source some of whose totals change by themselves; they are asked for before each pass and each commit."""
 

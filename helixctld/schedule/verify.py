@@ -205,7 +205,7 @@ class _Commit:
                     return why
             if why := pools.sources.gres.give(self.state, job, alloc, self.gres_taken):
                 return why
-        for pool, amount in held:
+        for pool, amount in () if pools is None else pools.taken_by(self.state, job, alloc):
             self.pool_taken[pool] = self.pool_taken.get(pool, 0) + amount
         self._take(placed)
         if self.has_owners:

@@ -22,6 +22,7 @@ from helix.sched.request import Request, partition_limit
 from helix.sched.snapshot import REASONS
 from helix_native.arrays import BAD, FAIL_INELIGIBLE, FAIL_SMALL, PRIORITY, Flags, unpack_bits
 from helixctld.core.dependencies import unmet
+from helixctld.core.limits import partition_for
 from helixctld.core.state import State
 from helixctld.core.yielding import suspension_words
 from helixctld.schedule.admission import who_of
@@ -155,7 +156,7 @@ def _in_partition(
             return {**look, "reason": str(reason), "text": f"partition {partition.name} is {partition.state}"}
         if request is None:
             return {**look, "reason": str(Reason.BAD_CONSTRAINTS), "text": "the request contradicts itself"}
-        reason, words = partition_limit(job.spec, request, partition)
+        reason, words = partition_limit(job.spec, request, partition_for(state, job.spec.qos, partition))
         if reason is not Reason.NONE:
             return {**look, "reason": str(reason), "text": words, "advice": _limit_advice(reason, partition)}
         if (short := columns.pools.short(state, job)) >= 0:

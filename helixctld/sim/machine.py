@@ -20,7 +20,7 @@ from helix.plugin.families import PriorityPlugin, PriorityRecalculator
 from helix.plugin.registry import load_plugin
 from helix.sched.options import SchedOptions
 from helixctld.core.state import State
-from helixctld.io.account_config import load_accounts, priority_options, usage_policy
+from helixctld.io.account_config import accounts_of, priority_options, usage_policy
 from helixctld.io.planning import sched_options
 from helixctld.io.tables import node_records, partition_records, take_shared
 from helixctld.schedule.cycle import Cycle
@@ -116,7 +116,7 @@ def _assemble(
     options = replace(sched_options(config), starts_max=STARTS_MAX)
     if exact:
         options = exact_options(options)
-    state.set_accounts(load_accounts(config.assoc_file), usage_policy(config))
+    state.set_accounts(accounts_of(config), usage_policy(config))
     cycle = Cycle(
         load_plugin("sched", config.scheduler_type, config.plugin_dir),
         load_plugin("select", config.select_type, config.plugin_dir),

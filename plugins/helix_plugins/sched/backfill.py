@@ -16,6 +16,7 @@ import numpy as np
 from helix.sched import alike
 from helix.sched.alike import first_alike, must_see_all
 from helix.sched.candidates import as_usual, candidate_order, considered
+from helix.sched.no_reserve import without_reserving
 from helix.sched.options import SchedOptions
 from helix.sched.plan import Plan, plan_of_ahead
 from helix.sched.since import only, promises_stand, to_look_at
@@ -59,6 +60,13 @@ class Backfill:
 
 
 def _run(snapshot: Snapshot, options: SchedOptions, order: Int64) -> AheadResult:
+    params = params_of(snapshot, options)
+    if snapshot.no_reserve is None:
+        return _kernel(snapshot, params, order)
+    return without_reserving(snapshot, params, lambda changed, how: _kernel(changed, how, order))
+
+
+def _kernel(snapshot: Snapshot, params: AheadParams, order: Int64) -> AheadResult:
     return kernels().plan_ahead(
         snapshot.nodes,
         snapshot.shapes,
@@ -71,7 +79,7 @@ def _run(snapshot: Snapshot, options: SchedOptions, order: Int64) -> AheadResult
         snapshot.pools,
         snapshot.spans,
         snapshot.kept or no_kept(len(snapshot.job_id)),
-        params_of(snapshot, options),
+        params,
     )
 
 

@@ -14,7 +14,7 @@ from helix.model.job import JobRecord, JobSpec
 from helix.model.job_state import JobState, Reason
 from helixctld.core import usage
 from helixctld.core.enrol import settle_account
-from helixctld.core.limits import require_submit
+from helixctld.core.submit_limits import require_submit
 from helixctld.core.usage import UsagePolicy
 
 ALL = frozenset({"associations", "limits", "qos", "safe"})
