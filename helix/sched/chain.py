@@ -94,7 +94,7 @@ def segmented(chain: Chain, size: int) -> Chain:
         raise UsageError(
             f"--segment={size} does not divide {nodes} nodes",
             code="SEGMENT_INVALID",
-            hint="the number of nodes is a multiple of the segment",
+            hint="ask for a multiple of the segment: --nodes",
         )
     if nodes // size > SEGMENTS_MAX:
         raise UsageError(

@@ -112,7 +112,11 @@ def parse_preference(text: str) -> Constraint | None:
     counts."""
     if not text.strip():
         return None
-    found = parse_constraint(text)
+    try:
+        found = parse_constraint(text)
+    except UsageError as error:
+        words = error.msg.removeprefix("constraint ")
+        raise UsageError(f"--prefer: {words}", code=error.code, hint=error.hint) from None
     if any(alternative.parts for alternative in found.alternatives):
         raise UsageError(
             f"--prefer: '{found.text}' has node counts",

@@ -214,14 +214,16 @@ class Search:
         """The error for a choice that found no room: never, or not then."""
         nodes = self.candidates()
         wanted = self.r.node_count
+        partition = self.r.partition or self.state.default_partition
         cpus = sum(node.cpus for node in nodes)
         if len(nodes) < wanted or cpus < self.r.core_count:
             what = f"{wanted} nodes are asked" if len(nodes) < wanted else f"{self.r.core_count} CPUs are asked"
             return Never(
                 f"the reservation can never be made: {what}, {len(nodes)} nodes with {cpus} CPUs are usable"
-                + (f" in partition {self.r.partition}" if self.r.partition else "")
+                + (f" in partition {partition}" if partition else "")
                 + (f" with the features '{self.r.features}'" if self.r.features else ""),
-                hint="see hinfo for the nodes that are up",
+                hint="see hinfo for the nodes that are up"
+                + ("" if self.r.partition or not partition else "; PartitionName= takes others than the default one"),
             )
         jobs: dict[int, None] = {}
         names: dict[str, None] = {}

@@ -265,6 +265,8 @@ def _choose_again(
     elif timed or set(old.flags) != set(r.flags) or r.t_start != old.t_start:
         if not r.active and r.node_count and not r.has("STATIC_ALLOC") and (found := search.choose(old.shares)):
             r.shares = found
+        if r.shares == old.shares and _takes_no_more(old, r):  # whoever overlaps it was let do so
+            return
         search.require_room({name: share for name, share in r.shares.items() if name in state.nodes})
         return
     else:
@@ -273,6 +275,13 @@ def _choose_again(
         jobs = [j for name in lost for j in running_jobs(state, r.name) if j in state.nodes[name].jobs]
         raise _in_use(r.name, sorted(set(jobs)))
     search.require_room(r.shares)
+
+
+def _takes_no_more(old: ReservationRecord, r: ReservationRecord) -> bool:
+    """True if a change leaves the time of a reservation within what it was, and nothing else it would clash by."""
+    freed = {"OVERLAP", "MAINT", "IGNORE_JOBS"} & (set(old.flags) - set(r.flags))
+    within = old.t_start <= r.t_start and r.t_end <= old.t_end
+    return within and r.repeats == old.repeats and not freed and not r.has("TIME_FLOAT")
 
 
 def _runs_on(state: State, name: str, node: str) -> bool:

@@ -270,7 +270,8 @@ class Feasibility:
 
 def _too_few_sockets(seats: Seats, columns: Columns, members: Flags, partition: PartitionRecord) -> str:
     """That no node takes as many tasks as --ntasks-per-socket allows each socket; "" if one does."""
-    takes = [(seats.on_empty(node), node.name) for node, ours in zip(columns.nodes.records, members, strict=True) if ours]
+    records = [columns.nodes.records[i] for i in np.flatnonzero(members).tolist()]
+    takes = [(seats.on_empty(node), node.name) for node in records]
     most, name = max(takes, default=(seats.least, ""))
     if most >= seats.least:
         return ""

@@ -304,6 +304,23 @@ def test_updates_that_are_refused_change_nothing(c, asked, code):
     assert c.state.reservations["r"] is before
 
 
+def test_one_that_others_overlap_can_be_cut_short_but_not_prolonged(c):
+    make(c, Nodes="n1", ReservationName="r", Duration="120")
+    make(c, Nodes="n1", ReservationName="over", Flags="OVERLAP", Duration="120")
+    r = change(c, "r", Duration="-60", Flags="+MAGNETIC")
+    assert (r.t_end - r.t_start, r.has("MAGNETIC")) == (HOUR, True)
+    with pytest.raises(HelixError, match="'over'"):
+        change(c, "r", Duration="+30")
+    with pytest.raises(HelixError, match="'r'"):
+        change(c, "over", Flags="-OVERLAP")
+
+
+def test_what_can_never_be_made_names_the_partition_that_was_looked_at(c):
+    error = refused(c, NodeCnt="9")
+    assert "4 nodes with 16 CPUs are usable in partition" in error.msg
+    assert "PartitionName=" in error.hint
+
+
 def test_an_active_one_keeps_its_start(c):
     make(c, Nodes="n1,n2", ReservationName="r", StartTime="now")
     tick(c, 0)
