@@ -79,9 +79,9 @@ class Controller:
         self._due_planned = False
         _make_state_dir(config.state_save_location)
         self.journal = Journal.open(config.state_save_location, cluster=config.cluster_name)
+        self.people = People(frozenset(config.operators), frozenset(config.administrators))
         self.state = self._recover()
         self.blobs = BlobStore(os.path.join(config.state_save_location, "blobs"))
-        self.people = People(frozenset(config.operators), frozenset(config.administrators))
         self.mailer = Mailer(
             smtp=config.mail_host, program=config.mail_prog, domain=config.mail_domain, cluster=config.cluster_name
         )
