@@ -87,7 +87,10 @@ def why(
     best = max(looks, key=lambda look: rank.get(look["reason"], 0))
     answer.update(best)
     if words := reserved.in_the_way(job)[0]:
+        if _fits(best):  # nodes are free, but not for this job
+            answer["text"] = "reservations leave it too few nodes for its time"
         answer["text"] += f"; {words}"
+        answer["reason"] = str(reserved.reason(job, Reason(best["reason"]), "")[0])
     return answer
 
 

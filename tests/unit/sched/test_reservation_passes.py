@@ -240,7 +240,10 @@ def test_maintenance_is_the_reason_shown(world: World) -> None:
                                  ADMIN, world.now, lambda _group: ()))  # fmt: skip
     assert started(world) == set()
     assert (job.reason, job.reason_text) == (Reason.REQ_NODE_NOT_AVAIL, "Reserved for maintenance")
-    assert "reserved: n[1-3] by fans" in world.why(job)["text"]
+    why = world.why(job)
+    assert "reserved: n[1-3] by fans" in why["text"]
+    assert "fit now" not in why["text"]
+    assert why["reason"] == "ReqNodeNotAvail"
 
 
 def test_why_tells_of_the_reservation(world: World) -> None:
