@@ -104,7 +104,7 @@ def config(_client: Client, invocation: app.Invocation, words: list[str]) -> int
         if invocation.get("quiet") and item.severity not in FATAL:
             continue
         output.put(str(item))
-        if item.hint and item.severity in FATAL:
+        if item.hint:
             output.put(f"    {item.hint}")
     output.put(f"{path}: " + (", ".join(f"{number} {word}" for word, number in counts.items()) or "nothing in it"))
     return 0 if usable else 1

@@ -242,12 +242,17 @@ def _check_words(findings: Findings, entry: Entry, key: Key, value: Any) -> None
 
 
 def _preemption(resolved: Resolved) -> None:
-    """Modes that contradict each other, and sharing of CPUs that nothing turns on."""
+    """Modes that contradict each other, preemption that never comes, and sharing of CPUs that nothing turns on."""
     settings, findings = resolved.settings, resolved.findings
     modes, entry = settings["preempt_mode"], resolved.given.get("PreemptMode")
     problem = modes_problem(modes)
     if problem and entry is not None:
         findings.error(entry.file, entry.line, "PreemptMode", f"PreemptMode: {problem}")
+    vain = _preempts_in_vain(resolved)
+    if vain is not None:
+        name, message, hint = vain
+        at = resolved.given[name]
+        findings.add(at.file, at.line, Severity.WARNING, name, message, hint=hint)
     if "GANG" in modes:
         return
     for given in resolved.partitions.given:
@@ -257,6 +262,36 @@ def _preemption(resolved: Resolved) -> None:
                 f"OverSubscribe={given.values['oversubscribe']} of partition '{given.head}' is NO without time slices",
                 hint="set PreemptMode=GANG (or SUSPEND,GANG)",
             )
+
+
+def _preempts_in_vain(resolved: Resolved) -> tuple[str, str, str] | None:
+    """The key by which preemption was asked for although nobody will ever make room, why, and a hint; None if somebody
+    may."""
+    settings, given = resolved.settings, resolved.given
+    kind, modes = settings["preempt_type"], settings["preempt_mode"]
+    ways = "CANCEL", "REQUEUE", "SUSPEND"
+    if kind == "preempt/none":
+        word = next((word for word in modes if word in ways), "")
+        if not word or "PreemptMode" not in given:
+            return None
+        hint = "set PreemptType=preempt/partition_prio or preempt/qos"
+        return "PreemptMode", f"PreemptMode={word} has no effect with PreemptType=preempt/none", hint
+    if "PreemptType" not in given:
+        return None
+    if kind == "preempt/qos" and not settings["assoc_file"]:
+        return "PreemptType", "preempt/qos has no effect without AssocFile, which describes the QOS", "set AssocFile"
+    if kind != "preempt/partition_prio":
+        return None
+    partitions = [part.values for part in resolved.partitions.given]
+    own = [word for part in partitions for word in part.get("preempt_mode") or ()]
+    if not any(word in ways for word in (*modes, *own)):
+        hint = "set PreemptMode=CANCEL, REQUEUE or SUSPEND, for the cluster or for partitions"
+        return "PreemptType", "with PreemptMode=OFF no job makes room", hint
+    tiers = {part.get("priority_tier", 1) for part in partitions}
+    if len(tiers) == 1 and "WITHIN" not in (*modes, *own):
+        hint = "give those that are to preempt a higher PriorityTier, or set PreemptMode=...,WITHIN"
+        return "PreemptType", "all partitions have the same PriorityTier, so no job makes room", hint
+    return None
 
 
 _WEIGHTS = tuple(key for key in SETTINGS if key.name.startswith("PriorityWeight"))

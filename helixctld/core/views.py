@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from helix.errors import UsageError
 from helix.hostlist import format_hostlist
 from helix.model.job import JobRecord
+from helix.model.job_state import JobState
 from helix.model.node import NodeRecord, state_word
 from helix.model.partition import PartitionRecord
 from helix.wire.methods import JOB_ROW, NODE_ROW, PARTITION_ROW
@@ -48,9 +49,11 @@ def tasks_of(job: JobRecord) -> int:
 
 
 def end_time(job: JobRecord) -> float:
-    """When it ended, or will by its limit; 0 = unknown."""
+    """When it ended, or will by its limit or when its grace time is over; 0 = unknown."""
     if job.is_terminal:
         return job.t_end
+    if job.state is JobState.COMPLETING and job.t_kill:
+        return job.t_kill
     if job.is_active and job.time_limit_s and job.t_start:
         return job.t_start + job.time_limit_s + job.suspended_s
     return 0.0

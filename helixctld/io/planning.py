@@ -34,6 +34,7 @@ from helixctld.io.account_config import priority_options
 from helixctld.io.commit import Committer
 from helixctld.io.making_room import MakingRoom
 from helixctld.schedule.admission import Who
+from helixctld.schedule.claims import start_with_claim
 from helixctld.schedule.cycle import Counters, Cycle, NewReason
 from helixctld.schedule.feasible import Feasibility
 from helixctld.schedule.outlook import Expectation
@@ -90,6 +91,7 @@ class Planning:
         )
         self.feasibility = Feasibility(self.cycle.columns, self.cycle.outlook)
         self.room = MakingRoom(loop, state, committer, self.cycle, config, clock)
+        self._kill_wait_s = config.kill_wait_s
         self.priority = load_plugin("priority", config.priority_type, config.plugin_dir)
         if isinstance(self.priority, PriorityRecalculator):
             self.cycle.priorities = PriorityColumns(self.priority, priority_options(config))
@@ -147,6 +149,7 @@ class Planning:
         """A live change of the configuration."""
         self.cycle.set_options(sched_options(config))
         self.room.set_config(config)
+        self._kill_wait_s = config.kill_wait_s
         if self.cycle.priorities is not None:
             self.cycle.priorities.set_options(priority_options(config))
         self.wake()
@@ -177,8 +180,9 @@ class Planning:
         return self.feasibility.test_only(self._state, record, now)
 
     def expectation(self, job_id: int) -> Expectation | None:
-        """What is foreseen for a waiting job: by the last full pass, or by the calendar of its reservation."""
-        found = self.cycle.expectation(job_id)
+        """What is foreseen for a waiting job: by the grace time of those that make room for it, by the last full pass,
+        or by the calendar of its reservation."""
+        found = start_with_claim(self._state, job_id, self._kill_wait_s) or self.cycle.expectation(job_id)
         return found if found is not None else start_with_reservation(self._state, job_id)
 
     def why(self, job: JobRecord) -> dict[str, Any]:

@@ -100,6 +100,8 @@ class Asking:
         partition = state.partitions.get(shapes.partitions[shapes.part_of(row)].name)
         if request is None or partition is None or partition.state.upper() not in ("UP", "DRAIN"):
             return None
+        if request.tasks_per_socket:  # who would have to go depends on where in the node they are
+            return None
         arrays, tables = shapes.freeze()
         nodes = self.columns.nodes.freeze()
         hosts = self.columns.rows.hosts

@@ -14,11 +14,12 @@ from helix.gres import layout_of, mask_of
 from helix.model import events as ev
 from helix.model.hetjob import spec_at, specs_of
 from helix.model.job import Allocation, Claim, JobRecord
-from helix.model.node import is_schedulable
+from helix.model.node import NodeBase, is_schedulable
 from helix.sched.gres import needs_of, pick_devices
 from helixctld.core.state import State
 from helixctld.core.yielding import core_mask
 from helixctld.schedule.columns import Columns
+from helixctld.schedule.outlook import Expectation
 from helixctld.schedule.owner_columns import someone_elses
 from helixctld.schedule.recheck import claim_holds
 from helixctld.schedule.reservation_columns import is_open
@@ -43,7 +44,7 @@ class Claims:
                 continue
             if why := self._broken(state, job, claim):
                 yield [ev.JobClaimed(t=now, job_id=job_id, why=why)]
-            elif came_free(state, claim.alloc):
+            elif came_free(state, claim.alloc) and all(is_schedulable(state.nodes[n]) for n in claim.alloc.nodes):
                 if name := claim_holds(self.columns, state, job, claim.partition, claim.reservation, claim.alloc):
                     yield [ev.JobClaimed(t=now, job_id=job_id, why=f"node {name} may not serve it any more")]
                     continue
@@ -59,8 +60,8 @@ class Claims:
         if partition is None or partition.state.upper() not in ("UP", "DRAIN"):
             return f"partition {claim.partition} does not start jobs any more"
         for name in claim.alloc.nodes:
-            node = state.nodes.get(name)
-            if node is None or not is_schedulable(node):
+            node = state.nodes.get(name)  # one that does not answer may be about to, after a restart
+            if node is None or node.base not in (NodeBase.UP, NodeBase.UNKNOWN) or node.drain or node.fail:
                 return f"node {name} is not available any more"
         if claim.reservation:
             reservation = state.reservations.get(claim.reservation)
@@ -104,6 +105,18 @@ class Claims:
                 return False
         checks = self.columns.sources.checks
         return not any(check(state, job, start.partition, start.time_limit_s, start.alloc, now) for check in checks)
+
+
+def start_with_claim(state: State, job_id: int, kill_wait_s: float) -> Expectation | None:
+    """What to expect of a job that others make room for; None for any other.  `kill_wait_s`: KillWait."""
+    job = state.jobs.get(job_id)
+    if job is None or job.claim is None:
+        return None
+    claim = job.claim
+    left = [other for v in claim.victims if (other := state.jobs.get(v)) is not None and other.is_active]
+    late = max((other.t_kill or other.t_preempt + kill_wait_s for other in left), default=claim.t)
+    late = max(late, claim.t)
+    return Expectation(late, claim.t, late, True, claim.t, claim.partition, lambda: claim.alloc.nodes)
 
 
 def came_free(state: State, alloc: Allocation) -> bool:

@@ -65,3 +65,28 @@ def test_sharing_without_slices_is_warned_of(tmp_path: Path) -> None:
         path.write_text(f"PreemptMode={mode}\n{NODES} OverSubscribe=FORCE:2\n")
         found = [f for f in check_config(path) if f.key == "OverSubscribe" and f.severity is not Severity.HONOURED]
         assert [f.severity for f in found] == severities
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "part"),
+    [
+        ("PreemptMode=CANCEL", "PreemptMode", "no effect with PreemptType=preempt/none"),
+        ("PreemptMode=GANG", "", ""),
+        ("PreemptType=preempt/qos\nPreemptMode=CANCEL", "PreemptType", "no effect without AssocFile"),
+        ("PreemptType=preempt/partition_prio", "PreemptType", "PreemptMode=OFF no job makes room"),
+        ("PreemptType=preempt/partition_prio\nPreemptMode=REQUEUE", "PreemptType", "the same PriorityTier"),
+        ("PreemptType=preempt/partition_prio\nPreemptMode=REQUEUE,WITHIN", "", ""),
+        (
+            "PreemptType=preempt/partition_prio\nPartitionName=q Nodes=ALL PriorityTier=2 PreemptMode=REQUEUE",
+            "",
+            "",
+        ),
+        ("PreemptType=preempt/partition_pri", "PreemptType", "no plugin 'preempt/partition_pri' comes"),
+    ],
+)
+def test_preemption_that_never_comes_is_warned_of(text: str, key: str, part: str, tmp_path: Path) -> None:
+    path = tmp_path / "helix.conf"
+    path.write_text(f"{text}\n{NODES}\n")
+    found = [f for f in check_config(path) if f.severity is Severity.WARNING]
+    assert [f.key for f in found] == ([key] if key else [])
+    assert part in "".join(f"{f}" for f in found)
