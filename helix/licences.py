@@ -57,7 +57,7 @@ def parse_licences(text: str) -> tuple[tuple[str, int], ...]:
     """
     if "|" in text:
         raise UsageError(
-            f"--licenses={one_line(text)}: alternatives (|) are not served",
+            f"'{one_line(text)}': alternatives (|) are not served",
             code="LICENSE_INVALID",
             hint="name the licences that are needed, comma-separated",
         )

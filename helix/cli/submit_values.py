@@ -154,7 +154,10 @@ def licences(text: str) -> str:
     """`matlab:2,ansys`, checked for form."""
     from helix.licences import parse_licences
 
-    return ",".join(f"{name}:{count}" for name, count in parse_licences(text))
+    found = parse_licences(text)
+    if not found and text.strip():
+        raise ValueError(f"'{text.strip()[:60]}' asks for no licence")
+    return ",".join(f"{name}:{count}" for name, count in found)
 
 
 def tres_per_task(text: str) -> tuple[int, str]:

@@ -8,10 +8,12 @@ import numpy as np
 
 from helix.hostlist import format_hostlist
 from helix.model.job import JobRecord
+from helix.model.job_state import Reason
 from helixctld.core.state import State
 from helixctld.core.views import end_time
 from helixctld.schedule.columns import Columns
 from helixctld.schedule.outlook import Expectation, Outlook
+from helixctld.schedule.reserved_words import start_with_reservation
 
 SHOWN = 5  #: jobs named
 
@@ -28,6 +30,9 @@ def expected(state: State, job: JobRecord, columns: Columns, outlook: Outlook | 
         "promised": [],
     }
     slot = columns.queue.slot_of.get(job.job_id)
+    if slot is None and (by_clock := start_by_clock(state, job.job_id)) is not None:
+        span = [by_clock.t_early, by_clock.t_late]
+        found.update(t_expected=by_clock.t_expected, expected_range=span, sched_nodes=format_hostlist(by_clock.nodes))
     if outlook is None or slot is None:
         return found
     found["promised"] = _promised(state, job, columns, outlook)
@@ -42,6 +47,15 @@ def expected(state: State, job: JobRecord, columns: Columns, outlook: Outlook | 
         waits_for=_holders(state, foreseen),
     )
     return found
+
+
+def start_by_clock(state: State, job_id: int) -> Expectation | None:
+    """What to expect of a job that waits for its begin time, or for its reservation to begin; None for any other."""
+    job = state.jobs.get(job_id)
+    if job is None or job.reason is not Reason.BEGIN_TIME:
+        return start_with_reservation(state, job_id)
+    t = job.spec.t_begin
+    return Expectation(t, t, t, False, job.t_submit, "", list)
 
 
 def _holders(state: State, foreseen: Expectation) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from helix.sched.explain import CAUSES, duration_words, plural
 from helix.sched.features import format_term
 from helix.sched.request import Request, partition_limit
 from helix.sched.snapshot import REASONS
+from helix.timefmt import format_timestamp
 from helix_native.arrays import BAD, FAIL_INELIGIBLE, FAIL_SMALL, PRIORITY, Flags, unpack_bits
 from helixctld.core.dependencies import unmet
 from helixctld.core.limits import partition_for
@@ -106,7 +107,8 @@ def _not_eligible(state: State, job: JobRecord, now: float) -> tuple[str, list[s
             text = job.reason_text or "its launch failed several times"
             return text, [f"look into the launch failures, then: hctl release {ident}"]
         case Reason.BEGIN_TIME:
-            return f"not before its begin time, in {max(0, round(job.spec.t_begin - now))} s", [
+            begin, wait = format_timestamp(job.spec.t_begin), duration_words(max(0.0, job.spec.t_begin - now))
+            return f"not before its begin time, {begin} (in {wait})", [
                 f"begin now: hctl update JobId={ident} StartTime=now"
             ]
         case Reason.DEPENDENCY:
