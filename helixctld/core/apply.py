@@ -18,6 +18,7 @@ from helix.model.job import JobRecord
 from helix.model.job_state import TERMINAL, JobState, Reason
 from helix.model.node import NodeBase
 from helix.model.reservation import ReservationRecord
+from helixctld.core.deadlines import watch_deadline
 from helixctld.core.limits import look_at_thresholds
 from helixctld.core.mail_marks import set_marks
 from helixctld.core.reservation_index import asked, index_job, mark_nodes
@@ -64,8 +65,7 @@ def _job_submitted(state: State, e: ev.JobSubmitted) -> None:
     if spec.token:
         state.remember_token(spec.token, e.job_id, e.t)
     state.tell(job, "", JobState.PENDING, e.t, "submitted")
-    if spec.t_deadline:
-        heappush(state.timers, (spec.t_deadline, e.job_id))
+    watch_deadline(state, job)
     state.look_again(job, e.t)
 
 
@@ -226,6 +226,7 @@ def _back_to_queue(state: State, job: JobRecord, held: str, t: float, t_begin: f
         job.reason, job.reason_text = Reason.NONE, ""
     job.t_eligible = job.aged_s = 0.0
     state.register_edges(job)
+    watch_deadline(state, job)
     state.look_again(job, t)
 
 
@@ -385,8 +386,7 @@ def _job_updated(state: State, e: ev.JobUpdated) -> None:
         if e.spec.partitions:
             job.partition = e.spec.partitions[0]
         state.register_edges(job)
-        if e.spec.t_deadline:
-            heappush(state.timers, (e.spec.t_deadline, job.job_id))
+        watch_deadline(state, job)
         state.look_again(job, e.t)
     state.tell(job, job.state, job.state, e.t, f"updated by uid {e.by_uid}")
 

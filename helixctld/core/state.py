@@ -31,6 +31,7 @@ from helix.model.partition import PartitionRecord
 from helix.model.reservation import ReservationRecord
 from helix.model.topology import Topology
 from helix.sched.preempt import PreemptRules
+from helixctld.core.deadlines import watch_deadline
 from helixctld.core.dependencies import Verdict, evaluate, ready_tasks
 from helixctld.core.gres_use import GresUse
 from helixctld.core.limit_book import LimitBook
@@ -591,8 +592,7 @@ class State(Yielding):
         for job in list(self.jobs.values()):
             if job.is_waiting:
                 self.look_again(job, now)
-                if job.spec.t_deadline:
-                    heappush(self.timers, (job.spec.t_deadline, job.job_id))
+                watch_deadline(self, job)
         self.over_run = sorted((j.t_over_run, j.job_id) for j in map(self.jobs.get, self.active) if j and j.t_over_run)
         self.dirty_nodes.update(self.node_names)
         self.dirty_partitions = self.dirty_reservations = True

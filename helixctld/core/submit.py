@@ -8,6 +8,7 @@ from helix.model.job import JobSpec
 from helix.model.partition import PartitionRecord
 from helix.sched.gres import needs_of
 from helixctld.core.caller import Caller
+from helixctld.core.deadlines import require_in_time
 from helixctld.core.dependencies import require_known
 from helixctld.core.dependency_text import KINDS
 from helixctld.core.licences import require_licences
@@ -161,10 +162,6 @@ def check_request(state: State, spec: JobSpec, caller: Caller, owner: Caller, no
             raise Denied("setting a priority needs an operator", code="PRIORITY_DENIED")
         if spec.site_factor:
             raise Denied("a site factor needs an operator", code="PRIORITY_DENIED")
-    if spec.t_deadline and spec.t_deadline <= now:
-        raise UsageError("the deadline has passed", code="DEADLINE_PASSED")
-    if spec.t_deadline and spec.t_begin and spec.t_begin >= spec.t_deadline:
-        raise UsageError("--begin lies after --deadline", code="DEADLINE_PASSED")
     if spec.dependency is not None:
         require_known(state, spec.dependency)
     for option, hosts in (("nodelist", spec.nodelist), ("exclude", spec.exclude)):
@@ -176,6 +173,7 @@ def check_request(state: State, spec: JobSpec, caller: Caller, owner: Caller, no
     require_licences(state, spec)
     require_devices(state, spec)
     partitions = require_partitions(state, spec.partitions, owner)
+    require_in_time(spec, partitions, now)
     check_submit(state, spec, owner, now)
     return partitions
 

@@ -7,6 +7,7 @@ from heapq import heappop
 from helix.model import events as ev
 from helix.model.job_state import JobState, Reason
 from helixctld.core import usage
+from helixctld.core.deadlines import last_start, watch_deadline
 from helixctld.core.mail_marks import next_mark, pass_marks
 from helixctld.core.requests import end_waiting
 from helixctld.core.state import State
@@ -37,12 +38,13 @@ def due(state: State, now: float, min_job_age_s: float) -> list[ev.Event]:
         if job is None or not job.is_waiting or job_id in looked:
             continue
         looked.add(job_id)
-        if job.spec.t_deadline and job.spec.t_deadline <= now:
+        if job.spec.t_deadline and last_start(state, job) <= now:
             if not job.is_array:
                 events.append(end_waiting(job, JobState.DEADLINE, Reason.DEADLINE, now))
             elif job.pending:  # tasks that have started are not touched
                 events.append(ev.ArrayTasksCancelled(t=now, job_id=job_id, tasks=str(job.pending)))
         else:
+            watch_deadline(state, job)
             met = job.dependency_met
             state.look_again(job, now)
             if job.dependency_met != met:

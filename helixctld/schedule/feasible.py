@@ -180,10 +180,16 @@ class Feasibility:
         blame = blame_constraint(nodes, request, among, where) if spec.constraint.strip() else None
         if blame is None and request.require:
             blame = blame_condition(shapes.attributes, request.require, least, among, where)
+        if request.must and len(request.must) >= least:
+            named = np.zeros_like(among)
+            named[nodes.indexes(state, request.must)] = True
+            among, where = among & named, "--nodelist"
         refused = shapes.admission.refused(spec, partition, who)
-        if blame is None and refused and int((shapes.admission.admitting(refused) & among).sum()) < least:
-            line = "Admit=" + " and Admit=".join(f"'{one_line(text)}'" for text in refused[:3])
-            blame = f"too few nodes of {where} admit this job: {line} of the others is not met", ""
+        able = among & shapes.admission.admitting(refused)
+        if blame is None and int(able.sum()) < least <= int(among.sum()):  # with those that refuse it would be enough
+            lines = dict.fromkeys(nodes.records[i].admit for i in np.flatnonzero(among & ~able).tolist())
+            text = "Admit=" + " and Admit=".join(f"'{one_line(line)}'" for line in [*lines][:3])
+            blame = f"too few nodes of {where} admit this job: {text} of the others is not met", ""
         return blame
 
     # ---- hsubmit --test-only -------------------------------------------------------------------------------------
@@ -318,7 +324,8 @@ def _words(
         return f"all nodes of {where} together take {tasks_fitting} tasks of this request, {request.tasks} are asked"
     if request.contiguous:
         return f"{where} has no {plural(request.nodes_lo, 'neighbouring node')} that can serve the request"
-    return f"{where} cannot serve the request on at most {plural(request.nodes_hi, 'node')}{closest}"
+    most = f" on at most {plural(request.nodes_hi, 'node')}" if request.nodes_hi else ""
+    return f"{where} cannot serve the request{most}{closest}"
 
 
 def check_possible(state: State, record_or_spec: JobRecord | JobSpec, partitions: list[str], columns: Columns) -> None:

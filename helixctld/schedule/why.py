@@ -22,6 +22,7 @@ from helix.sched.request import Request, partition_limit
 from helix.sched.snapshot import REASONS
 from helix.timefmt import format_timestamp
 from helix_native.arrays import BAD, FAIL_INELIGIBLE, FAIL_SMALL, PRIORITY, Flags, unpack_bits
+from helixctld.core.deadlines import last_start
 from helixctld.core.dependencies import unmet
 from helixctld.core.limits import partition_for
 from helixctld.core.state import State
@@ -87,12 +88,24 @@ def why(
     rank = {str(reason): code for code, reason in REASONS.items()}
     best = max(looks, key=lambda look: rank.get(look["reason"], 0))
     answer.update(best)
+    if answer["reason"] == Reason.RESOURCES and job.reason is Reason.PRIORITY:
+        answer["reason"] = str(job.reason)  # what is free matters once those ahead have started
+    if not answer["t_expected"] and (words := _deadline(state, job, now)):
+        answer["text"] += f"; {words}"
     if words := reserved.in_the_way(job)[0]:
         if _fits(best):  # nodes are free, but not for this job
             answer["text"] = "reservations leave it too few nodes for its time"
         answer["text"] += f"; {words}"
         answer["reason"] = str(reserved.reason(job, Reason(best["reason"]), "")[0])
     return answer
+
+
+def _deadline(state: State, job: JobRecord, now: float) -> str:
+    """Until when a job with a deadline can start; "" for any other."""
+    if not job.spec.t_deadline:
+        return ""
+    left = duration_words(max(0.0, last_start(state, job) - now))
+    return f"to end before its deadline, {format_timestamp(job.spec.t_deadline)}, it must start within {left}"
 
 
 def _not_eligible(state: State, job: JobRecord, now: float) -> tuple[str, list[str]]:

@@ -7,11 +7,12 @@ from helpers.core_builders import ALICE, BOB, ROOT, Cluster
 
 from helix.errors import Conflict, Denied, NotFound, UsageError
 from helix.model import events as ev
-from helix.model.job import ExitInfo
+from helix.model.job import ExitInfo, JobSpec
 from helix.model.job_state import JobState, LaunchFailure, Reason
 from helix.model.node import Fingerprint, state_word
 from helix.wire.messages import StepEnded, StepKnown, StepStarted
 from helixctld.core import reports, requests, timers, update
+from helixctld.core.deadlines import require_in_time
 from helixctld.core.effects import AckExit, LaunchJob, TerminateJob, actions_for, effects_of
 from helixctld.core.select_jobs import Target, resolve
 
@@ -275,6 +276,54 @@ def test_deadline_and_begin_time():
     c.now += 30
     timers.due(c.state, c.now, 300)
     assert late.job_id in c.state.schedulable
+
+
+def test_a_job_is_removed_when_it_can_no_longer_end_before_its_deadline():
+    c = Cluster()
+    job = c.submit(t_deadline=c.now + 100, time_limit_s=60, hold=True)
+    short = c.submit(t_deadline=c.now + 100, time_limit_s=60, time_min_s=20, hold=True)
+    assert timers.next_due(c.state, 300) == c.now + 40
+    c.now += 39
+    assert timers.due(c.state, c.now, 300) == []
+    c.now += 1
+    c.do(*timers.due(c.state, c.now, 300))
+    assert (job.state, short.state) == (JobState.DEADLINE, JobState.PENDING)
+    c.now += 40
+    c.do(*timers.due(c.state, c.now, 300))
+    assert short.state is JobState.DEADLINE
+
+
+def test_a_requeued_job_still_has_its_deadline():
+    c = Cluster()
+    job = running(c, t_deadline=c.now + 100, time_limit_s=60)
+    c.now += 50
+    assert timers.due(c.state, c.now, 300) == []
+    c.do(ev.JobEnded(t=c.now, job_id=job.job_id, attempt=job.attempt, state=JobState.PENDING))
+    c.do(*timers.due(c.state, c.now, 300))
+    assert job.state is JobState.DEADLINE
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"t_deadline": -1.0}, "the deadline has passed"),
+        ({"t_deadline": 100.0, "t_begin": 100.0}, "--begin lies after --deadline"),
+        ({"t_deadline": 100.0}, "a job of 5 min cannot end in time: it is 100 s to the deadline"),
+        ({"t_deadline": 400.0, "t_begin": 200.0}, "it is 4 min from --begin to the deadline"),
+        ({"t_deadline": 400.0}, ""),
+        ({"t_deadline": 200.0, "time_min_s": 60}, ""),
+    ],
+)
+def test_a_deadline_that_cannot_be_met_is_refused(asked, words):
+    c = Cluster()
+    asked = {key: value if key == "time_min_s" else c.now + value for key, value in asked.items()}
+    spec = JobSpec(time_limit_s=300, **asked)
+    partitions = list(c.state.partitions.values())
+    if not words:
+        require_in_time(spec, partitions, c.now)
+        return
+    with pytest.raises(UsageError, match=words):
+        require_in_time(spec, partitions, c.now)
 
 
 def test_finished_jobs_are_forgotten_after_min_job_age():

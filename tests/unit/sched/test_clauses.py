@@ -8,6 +8,7 @@ from helpers.sched_world import World, node
 from helix.errors import Never, UsageError
 from helix.model.job import JobSpec
 from helix.model.node import Fingerprint
+from helix.model.partition import PartitionRecord
 from helix.model.topology import topology_of
 from helixctld.schedule.admission import NOBODY, Who
 
@@ -209,3 +210,17 @@ def test_jobs_follow_a_changed_admit_line() -> None:
     assert w.run() == []
     w.state.set_nodes([node("n1", 2, admit="account == 'y'")])
     assert w.run() == [job]
+
+
+def test_admit_lines_are_blamed_only_for_nodes_they_keep_from_a_job() -> None:
+    records = [node("n1"), node("n2"), node("n3", admit="account == 'physics'")]
+    main = PartitionRecord(name="main", nodes=["n1", "n2"], is_default=True)
+    w = World(records, partitions=[main, PartitionRecord(name="all", nodes=["n1", "n2", "n3"])])
+    for fields, partition, words in (
+        ({"nodes_min": 3}, "main", "only 2 nodes of partition main can serve the request, 3 are asked"),
+        ({"nodes_min": 3}, "all", "too few nodes of partition all admit this job: Admit='account == 'physics''"),
+        ({"nodelist": "n3"}, "all", "too few nodes of --nodelist admit this job: Admit='account == 'physics''"),
+    ):
+        with pytest.raises(Never) as caught:
+            w.feasibility.check_possible(w.state, w.submit(**fields).spec, [partition])
+        assert caught.value.msg.startswith(words)

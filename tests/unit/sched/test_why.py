@@ -8,6 +8,7 @@ from helpers.sched_world import World, node
 from helix.model import events as ev
 from helix.model.job_state import JobState
 from helix.model.partition import PartitionRecord
+from helix_plugins.sched.backfill import Backfill
 
 
 def counts(answer: dict[str, object]) -> dict[str, tuple[int, int]]:
@@ -150,3 +151,16 @@ def test_down_nodes_are_the_reason_and_the_advice() -> None:
     assert answer["reason"].startswith("Nodes_required")
     assert answer["advice"] == ["nodes it needs are down or drained: see hinfo -R for why"]
     assert counts(answer) == {"down": (1, 1)}
+
+
+def test_the_reason_is_the_one_that_listings_give_and_a_deadline_is_told() -> None:
+    world = World(nodes=1, planner=Backfill())
+    world.submit(exclusive=True, time_limit_s=600)
+    world.run()
+    first = world.submit(exclusive=True, time_limit_s=600)
+    second = world.submit(exclusive=True, time_limit_s=600, t_deadline=world.now + 700)
+    world.run()
+    assert [world.why(job)["reason"] for job in (first, second)] == [str(first.reason), str(second.reason)]
+    assert [str(first.reason), str(second.reason)] == ["Resources", "Priority"]
+    assert "it must start within 100 s" in world.why(second)["text"]
+    assert "must start" not in world.why(first)["text"]
