@@ -18,11 +18,13 @@ from helix.model.job import JobRecord
 from helix.model.job_state import Reason
 from helix.model.node import is_counted, is_schedulable
 from helix.sched.preempt import Contender, Need
-from helix.sched.request import ANY_SWITCHES, Request, partition_limit, time_limit_s
+from helix.sched.request import ANY_SWITCHES, Request, partition_limit, shape_key, time_limit_s
 from helix_native.arrays import Int64, unpack_bits
+from helixctld.core.limits import partition_for
 from helixctld.core.preempt import contender
 from helixctld.core.reservation_times import is_met
 from helixctld.core.state import State
+from helixctld.schedule.admission import who_of
 from helixctld.schedule.columns import Columns
 from helixctld.schedule.reservation_columns import shares_rows
 
@@ -75,23 +77,41 @@ class Asking:
 
     def ways(self, state: State, job: JobRecord, now: float) -> Iterator[Asked]:
         """The ways in which the job could run if nothing else did."""
-        shapes = self.columns.shapes
         for row in self.columns.queue.shapes_of(job.job_id):
-            whole = shapes.requests[row]
-            partition = state.partitions.get(shapes.partitions[shapes.part_of(row)].name)
-            if whole is None or partition is None or partition_limit(job.spec, whole, partition)[0] is not Reason.NONE:
+            yield from self._ways_of(state, job, row, now)
+
+    def ways_of_claimer(self, state: State, job: JobRecord, now: float) -> list[Asked]:
+        """The same of a job with a claim, which is not in the queue: where it has its claim."""
+        shapes, claim = self.columns.shapes, job.claim
+        if claim is None or claim.partition not in shapes.index:
+            return []
+        key, who = shape_key(job.spec, job.excluded_nodes), who_of(job)
+        args = key, job.spec, job.excluded_nodes, who, claim.reservation, job.uid
+        row = shapes.acquire(state, claim.partition, *args)
+        try:
+            return list(self._ways_of(state, job, row, now))
+        finally:
+            shapes.release(row)
+
+    def _ways_of(self, state: State, job: JobRecord, row: int, now: float) -> Iterator[Asked]:
+        shapes = self.columns.shapes
+        whole = shapes.requests[row]
+        partition = state.partitions.get(shapes.partitions[shapes.part_of(row)].name)
+        if whole is None or partition is None:
+            return
+        if partition_limit(job.spec, whole, partition_for(state, job.spec.qos, partition))[0] is not Reason.NONE:
+            return
+        limit_s = time_limit_s(job.spec, partition)
+        reservation = shapes.reserved.get(row, "")
+        closed = self._closed(state, reservation, limit_s, now)
+        for head in shapes.heads(row):
+            parts = [part for at in shapes.parts(head) if (part := self._part(state, job, at, closed)) is not None]
+            if len(parts) < len(shapes.parts(head)):
                 continue
-            limit_s = time_limit_s(job.spec, partition)
-            reservation = shapes.reserved.get(row, "")
-            closed = self._closed(state, reservation, limit_s, now)
-            for head in shapes.heads(row):
-                parts = [part for at in shapes.parts(head) if (part := self._part(state, job, at, closed)) is not None]
-                if len(parts) < len(shapes.parts(head)):
-                    continue
-                asked = Asked(job, partition.name, limit_s, tuple(parts), reservation)
-                request = shapes.request_of(head)
-                assert request is not None
-                yield from self._near(state, asked, request, now)
+            asked = Asked(job, partition.name, limit_s, tuple(parts), reservation)
+            request = shapes.request_of(head)
+            assert request is not None
+            yield from self._near(state, asked, request, now)
 
     def _part(self, state: State, job: JobRecord, row: int, closed: set[str]) -> AskedPart | None:
         """One part; None if too few nodes may ever serve it."""

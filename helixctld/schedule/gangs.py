@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from helix.model import events as ev
-from helix.model.job import JobRecord
+from helix.model.job import Claim, JobRecord
 from helix.model.job_state import JobState
 from helix.model.node import NodeRecord
 from helix.sched.preempt import SUSPEND, Contender, Terms
@@ -40,7 +40,7 @@ class Gangs(Preempting):
                 yield asked
 
     def _willing(self, state: State, asked: Asked, now: float, turn: Round) -> Willing:
-        found = Willing([set() for _ in asked.parts])
+        found = self._asking(state, asked)
         for job_id in state.active:
             job = state.jobs[job_id]
             if job.yields_cpus or not self._shares(state, asked, job):
@@ -91,5 +91,8 @@ class Gangs(Preempting):
                 cores |= core_mask(job.alloc.cores[job.alloc.nodes.index(node.name)])
         return cores
 
-    def _tell(self, victim: JobRecord, how: How, asked: Asked, now: float) -> ev.Event:
+    def _goes_first(self, state: State, asked: Asked, other: JobRecord, claim: Claim) -> bool:
+        return False
+
+    def _tell(self, victim: JobRecord, how: How, asked: Asked, willing: Willing, now: float) -> ev.Event:
         return ev.JobSuspended(t=now, job_id=victim.job_id, cause="gang", yields=True)

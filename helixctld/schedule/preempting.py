@@ -8,24 +8,27 @@ calls: a restart finds claims and suspended jobs in the records.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from math import inf
 
+import numpy as np
+
 from helix.model import events as ev
-from helix.model.job import Claim, JobRecord
+from helix.model.job import Allocation, Claim, JobRecord
 from helix.model.job_state import Reason
 from helix.plugin.families import PreemptPlugin
-from helix.sched.preempt import OFF, Contender, PreemptRules
+from helix.sched.preempt import OFF, SUSPEND, Contender, PreemptRules
 from helix.sched.victims import Part, choose_chain
 from helixctld.core.preempt import contender, mode_of
 from helixctld.core.state import State
+from helixctld.core.yielding import core_mask
 from helixctld.schedule.asking import Asked
 from helixctld.schedule.claims import Claims, with_devices
 from helixctld.schedule.columns import Columns
 from helixctld.schedule.outlook import Outlook
 from helixctld.schedule.verify import AcceptedStart, PickCpus
-from helixctld.schedule.who_yields import Round, WhoYields
+from helixctld.schedule.who_yields import Round, WhoYields, Willing, claimed_victims, mem_on
 
 CANDIDATES_MAX = 64  #: waiting jobs looked at closely after one pass
 NODES_FEW = 128  #: nodes looked at first on a large cluster, or twice as many as the job needs
@@ -59,6 +62,7 @@ class Preempting(WhoYields):
         super().__init__(columns, plugin, rules, pick)
         self.starts = Claims(columns)
         self.outlook = outlook
+        self._looked = -1  # version of the nodes at the last look for what came free elsewhere
         self._in_vain: dict[tuple[object, ...], float] = {}  # request -> until when it need not be tried on all nodes
         self.counters = {"attempts": 0, "preemptions": 0, "claims": 0}
 
@@ -182,41 +186,112 @@ class Preempting(WhoYields):
     def _try_on(self, state: State, asked: Asked, now: float, turn: Round) -> tuple[Outcome | None, float]:
         willing = self._willing(state, asked, now, turn)
         ways, later = willing.ways, willing.later
-        if not state.yielding and not any(how is not None for how in ways.values()):
+        if not state.yielding and not willing.over and not any(how is not None for how in ways.values()):
             return None, later
+        found = self._chosen(state, asked, willing, now)
+        if found is None:
+            return None, later
+        start, told = found
+        over = _taken_over(state, start.alloc, willing.over, told)
+        if told and not over and not any(ways[v.job_id] is not None for v in told):
+            return None, later  # those that are ending anyway are enough
+        events: list[ev.Event] = [
+            ev.JobClaimed(t=now, job_id=other, why=f"job {asked.job.display_id} goes first") for other in over
+        ]
+        for victim in told:
+            if (how := ways[victim.job_id]) is not None:
+                events.append(self._tell(victim, how, asked, willing, now))
+        if all((how := ways[victim.job_id]) is not None and how.mode == SUSPEND for victim in told):
+            return Outcome(events, start), 0.0
+        self.counters["claims"] += 1
+        claimed = claimed_victims(state, state.claims - set(over))
+        claim = Claim(
+            alloc=with_devices(state, asked.job, start.alloc, [v for v in told if v.job_id not in claimed]),
+            partition=start.partition,
+            reservation=start.reservation,
+            time_limit_s=start.time_limit_s,
+            victims=[victim.job_id for victim in told],
+            t=now,
+        )
+        return Outcome([*events, ev.JobClaimed(t=now, job_id=asked.job.job_id, claim=claim)]), 0.0
+
+    def _chosen(
+        self, state: State, asked: Asked, willing: Willing, now: float
+    ) -> tuple[AcceptedStart, list[JobRecord]] | None:
+        """The cheapest way to start, and who has to go for it; None if there is none."""
         victims = self._victims(state, asked, willing, now)
-        places = [self._places(state, asked, part) for part in asked.parts]
+        places = [self._places(state, asked, part, willing) for part in asked.parts]
         parts = [
             Part(part.need, there, frozenset(may_ask))
             for part, there, may_ask in zip(asked.parts, places, willing.may_ask, strict=True)
         ]
         choice = choose_chain(parts, victims)
         if choice is None:
-            return None, later
-        if choice.victims and not any(ways[v] is not None for v in choice.victims):
-            return None, later  # those that are ending anyway are enough
+            return None
         chosen = set(choice.victims)
         gone = [[v for v in victims if v.job_id in chosen & may_ask] for may_ask in willing.may_ask]
-        alloc = self._allocation(state, asked, choice, [{p.index: p for p in there} for there in places], gone)
+        by_index = [{place.index: place for place in there} for there in places]
+        alloc = self._allocation(asked, choice, by_index, gone, willing.theirs)
         if alloc is None:
-            return None, later
+            return None
         start = AcceptedStart(asked.job.job_id, asked.partition, asked.limit_s, alloc, asked.reservation)
         if not self.starts.allowed(state, asked.job, start, now, chosen):
-            return None, later
-        told = [state.jobs[v] for v in choice.victims]
-        events = [self._tell(victim, how, asked, now) for victim in told if (how := ways[victim.job_id]) is not None]
-        if all(isinstance(event, ev.JobSuspended) for event in events) and len(events) == len(told):
-            return Outcome(events, start), 0.0
-        self.counters["claims"] += 1
-        claim = Claim(
-            alloc=with_devices(state, asked.job, start.alloc, told),
-            partition=start.partition,
-            reservation=start.reservation,
-            time_limit_s=start.time_limit_s,
-            victims=choice.victims,
-            t=now,
-        )
-        return Outcome([*events, ev.JobClaimed(t=now, job_id=asked.job.job_id, claim=claim)]), 0.0
+            return None
+        return start, [state.jobs[v] for v in choice.victims]
+
+    def elsewhere(self, state: State, now: float) -> Iterator[Outcome]:
+        """Jobs with a claim that can start without waiting for it, since other nodes came free."""
+        if not state.claims or self._looked == self.columns.nodes.version or self.columns.nodes.is_stale(state):
+            return
+        self._looked = self.columns.nodes.version
+        for job_id in sorted(state.claims):
+            job = state.jobs[job_id]
+            if job.is_array or job.held:
+                continue
+            for asked in self.asking.ways_of_claimer(state, job, now):
+                free = _free_only(state, asked)
+                found = None if free is None else self._chosen(state, free, self._asking(state, free), now)
+                if found is not None and not set(_taken_over(state, found[0].alloc, state.claims, ())) - {job_id}:
+                    why = "other nodes came free"
+                    yield Outcome([ev.JobClaimed(t=now, job_id=job_id, why=why)], found[0])
+                    break
+
+
+def _free_only(state: State, asked: Asked) -> Asked | None:
+    """The way on the nodes that could serve it as they are, few of them; None if there are too few."""
+    parts = []
+    for part in asked.parts:
+        least = part.need.cost(part.need.task_lo, 1)
+        able = [i for i in part.able.tolist() if state.free_cores[i].bit_count() >= least]
+        if len(able) < part.need.nodes_lo:
+            return None
+        count = max(NODES_FEW, 2 * part.need.nodes_lo)
+        able.sort(key=lambda i: (i not in part.need.must, -state.free_cores[i].bit_count(), i))
+        parts.append(dataclasses.replace(part, able=np.sort(np.array(able[:count], np.int64))))
+    return dataclasses.replace(asked, parts=tuple(parts))
+
+
+def _taken_over(state: State, alloc: Allocation, claimers: Collection[int], told: Collection[JobRecord]) -> list[int]:
+    """Those of the waiting jobs whose claims do not go together with an allocation.  `told`: who goes for it."""
+    found = []
+    mine = {name: core_mask(cores) for name, cores in zip(alloc.nodes, alloc.cores, strict=True)}
+    mem = dict(zip(alloc.nodes, alloc.mem_mib, strict=True))
+    for job_id in sorted(claimers):
+        claim = state.jobs[job_id].claim
+        if claim is None:
+            continue
+        gone = {victim.job_id for victim in told}.union(claim.victims)
+        theirs = claim.alloc
+        for name, cores, mib in zip(theirs.nodes, theirs.cores, theirs.mem_mib, strict=True):
+            if name not in mine:
+                continue
+            node = state.nodes[name]
+            stays = sum(mem_on(state.jobs[j], name) for j in node.jobs if j not in gone)
+            tight = node.real_memory_mib - stays < mem[name] + mib
+            if tight or theirs.whole or alloc.whole or mine[name] & core_mask(cores):
+                found.append(job_id)
+                break
+    return found
 
 
 def _tier(state: State, job: JobRecord) -> int:

@@ -16,7 +16,7 @@ from helixctld.core.state import State
 from helixctld.schedule.columns import Columns
 from helixctld.schedule.gangs import Gangs
 from helixctld.schedule.outlook import Outlook
-from helixctld.schedule.preempting import Preempting
+from helixctld.schedule.preempting import Outcome, Preempting
 from helixctld.schedule.verify import PickCpus
 from helixctld.schedule.who_yields import Round
 
@@ -70,6 +70,8 @@ class Room:
     def after_pass(self, state: State, now: float) -> Iterator[list[ev.Event]]:
         """Let jobs make room for those that still wait; then let suspended ones go on that can."""
         self.t_again = 0.0
+        for found in self._preempting.elsewhere(state, now):
+            yield from self._start(self._preempting, state, found, now)
         if state.schedulable:
             for maker in (self._preempting, self._gangs):
                 yield from self._make_room(maker, state, now)
@@ -86,10 +88,13 @@ class Room:
             if not found.events and found.start is None:
                 self.t_again = min(self.t_again, found.t_again) if self.t_again else found.t_again
                 return
-            if found.events:
-                yield found.events
-            if found.start is not None and (events := maker.starts.start(state, found.start, now)):
-                yield events
+            yield from self._start(maker, state, found, now)
+
+    def _start(self, maker: Preempting, state: State, found: Outcome, now: float) -> Iterator[list[ev.Event]]:
+        if found.events:
+            yield found.events
+        if found.start is not None and (events := maker.starts.start(state, found.start, now)):
+            yield events
 
     # ---- time slices ---------------------------------------------------------------------------------------------
 

@@ -8,13 +8,14 @@ otherwise.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from helix.model import events as ev
 from helix.model.hetjob import partition_on
-from helix.model.job import Allocation, JobRecord
+from helix.model.job import Allocation, Claim, JobRecord
 from helix.model.job_state import JobState
 from helix.model.node import NodeRecord
 from helix.plugin.families import PreemptPlugin
@@ -49,6 +50,9 @@ class Willing:
     """Who may make room for a job."""
 
     may_ask: list[set[int]]  # by part: jobs it may ask
+    over: set[int] = field(default_factory=set)  # waiting jobs whose claims it may take over
+    theirs: dict[str, int] = field(default_factory=dict)  # node -> cores that those are for
+    kept: dict[str, tuple[int, int]] = field(default_factory=dict)  # node -> cores, MiB that other claims are for
     ways: dict[int, How | None] = field(default_factory=dict)  # how each would; None: it is ending anyway
     later: float = 0.0  # others could from then on, 0 = never
 
@@ -116,17 +120,43 @@ class WhoYields:
         other = dataclasses.replace(contender(state, job), priority=-1)
         return self.plugin.may_preempt(asker, other, self.rules)
 
-    def _tell(self, victim: JobRecord, how: How, asked: Asked, now: float) -> ev.Event:
-        return make_room(victim, how, asked.job, asked.parts[0].asker, self.rules, now)
+    def _tell(self, victim: JobRecord, how: How, asked: Asked, willing: Willing, now: float) -> ev.Event:
+        askers = (part.asker for part, asks in zip(asked.parts, willing.may_ask, strict=True) if victim.job_id in asks)
+        return make_room(victim, how, asked.job, next(askers), self.rules, now)
+
+    def _asking(self, state: State, asked: Asked) -> Willing:
+        """Nobody yet; and whose claims stand against the job.  Its own, and those of jobs that it might preempt if they
+        ran, do not."""
+        found = Willing([set() for _ in asked.parts])
+        for claimer in state.claims:
+            other = state.jobs[claimer]
+            claim = other.claim
+            if claim is None:
+                continue
+            over = other is asked.job or self._goes_first(state, asked, other, claim)
+            if over:
+                found.over.add(claimer)
+            for name, cores, mem in zip(claim.alloc.nodes, claim.alloc.cores, claim.alloc.mem_mib, strict=True):
+                if over:
+                    found.theirs[name] = found.theirs.get(name, 0) | core_mask(cores)
+                    continue
+                before = found.kept.get(name, (0, 0))
+                found.kept[name] = before[0] | core_mask(cores), before[1] + mem
+        return found
+
+    def _goes_first(self, state: State, asked: Asked, other: JobRecord, claim: Claim) -> bool:
+        if claim.reservation != asked.reservation:
+            return False
+        victim = contender(state, other, claim.partition)
+        return all(self.plugin.may_preempt(part.asker, victim, self.rules) for part in asked.parts)
 
     def _willing(self, state: State, asked: Asked, now: float, turn: Round) -> Willing:
-        found = Willing([set() for _ in asked.parts])
+        found = self._asking(state, asked)
         able = [set(part.able.tolist()) for part in asked.parts]
         nodes = state.nodes
-        claimed = {v for claimer in state.claims if (c := state.jobs[claimer].claim) is not None for v in c.victims}
         for job_id in state.active:
             job = state.jobs[job_id]
-            if job_id in claimed or job.yields_cpus or job.alloc is None:
+            if job.yields_cpus or job.alloc is None:
                 continue
             if job.reservation and job.reservation != asked.reservation:
                 continue  # what is reserved is left to the jobs of the reservation
@@ -156,10 +186,11 @@ class WhoYields:
         return found
 
     def _victims(self, state: State, asked: Asked, willing: Willing, now: float) -> list[Victim]:
-        ways = willing.ways
+        ways, kept = willing.ways, willing.kept
         levels = sorted({how.terms.level for how in ways.values() if how is not None})
         gres_of = self.columns.sources.gres
         able = asked.able
+        claimed = claimed_victims(state, state.claims - willing.over)
         victims = []
         for job_id, how in ways.items():
             job = state.jobs[job_id]
@@ -171,9 +202,9 @@ class WhoYields:
                 node = state.nodes.get(name)
                 if node is None or node.index not in able:
                     continue
-                gres = () if stops else tuple(gres_of.held(job, alloc, place))
+                gres = () if stops or job_id in claimed else tuple(gres_of.held(job, alloc, place))
                 rooms = {partition_on(job, name): len(cores), IN_RESERVATION + job.reservation: len(cores)}
-                given = core_mask(cores) & ~self._full(state, asked, node)
+                given = core_mask(cores) & ~self._full(state, asked, node) & ~kept.get(name, (0, 0))[0]
                 shares[node.index] = Share(given, 0 if stops else mem, gres, rooms)
             victims.append(Victim(job_id, self._cost(state, job, how, levels, now), shares))
         return victims
@@ -191,7 +222,7 @@ class WhoYields:
         """Cores of a node that the job may not have whoever makes room."""
         return 0
 
-    def _places(self, state: State, asked: Asked, part: AskedPart) -> list[Place]:
+    def _places(self, state: State, asked: Asked, part: AskedPart, willing: Willing) -> list[Place]:
         partition = state.partitions[part.asker.partition]
         reservation = state.reservations.get(asked.reservation)
         records = self.columns.nodes.records
@@ -199,8 +230,8 @@ class WhoYields:
         places = []
         for index in part.able.tolist():
             node = records[index]
-            kept, mem = self._kept_from(state, node, asked, part)
-            free_mem = max(0, state.free_mem_mib[index] - mem)
+            kept, mem = self._kept_from(state, node, asked, part, willing)
+            free_mem = state.free_mem_mib[index] - mem  # less than nothing where a claim waits for those that go
             rooms: dict[str, int] = {}
             if partition.max_cpus_per_node:
                 used = sum(n for j, n in node.jobs.items() if partition_on(state.jobs[j], node.name) == partition.name)
@@ -225,18 +256,16 @@ class WhoYields:
             )
         return places
 
-    def _kept_from(self, state: State, node: NodeRecord, asked: Asked, part: AskedPart) -> tuple[int, int]:
+    def _kept_from(
+        self, state: State, node: NodeRecord, asked: Asked, part: AskedPart, willing: Willing
+    ) -> tuple[int, int]:
         """Cores and memory of a node that the job may not take although they are free: others have a claim on them,
         or suspended jobs that it may not preempt wait for them."""
         full = self._full(state, asked, node)
         if node.name not in state.kept_cores:
             return full, 0
-        cores = full | self._kept_by(state, asked, part, node)
-        for claimer in state.claims:
-            claim = state.jobs[claimer].claim
-            if claim is not None and node.name in claim.alloc.nodes:
-                cores |= core_mask(claim.alloc.cores[claim.alloc.nodes.index(node.name)])
-        return cores, state.kept_mem_mib.get(node.name, 0)
+        cores, mem = willing.kept.get(node.name, (0, 0))
+        return full | cores | self._kept_by(state, asked, part, node), mem
 
     def _kept_by(self, state: State, asked: Asked, part: AskedPart, node: NodeRecord) -> int:
         cores = 0
@@ -250,9 +279,15 @@ class WhoYields:
         return cores
 
     def _allocation(
-        self, state: State, asked: Asked, choice: Choice, places: list[dict[int, Place]], gone: list[list[Victim]]
+        self,
+        asked: Asked,
+        choice: Choice,
+        places: list[dict[int, Place]],
+        gone: list[list[Victim]],
+        claimed: Mapping[str, int],
     ) -> Allocation | None:
-        """Exactly what the job gets once everybody chosen is gone.  `places`, `gone`: by part."""
+        """Exactly what the job gets once everybody chosen is gone.  `places`, `gone`: by part; `claimed`: cores that it
+        takes last, by node."""
         records = self.columns.nodes.records
         alloc = Allocation(nodes=[], cores=[], mem_mib=[], whole=asked.parts[0].need.exclusive)
         given = sorted(
@@ -267,7 +302,7 @@ class WhoYields:
                     free |= share.cores
                     mem += share.mem_mib
             count = node.cpus if need.exclusive else need.cost(tasks, place.width)
-            picked = self.pick(node, free, count)
+            picked = self.pick(node, free & ~claimed.get(node.name, 0), count) or self.pick(node, free, count)
             if picked is None:
                 return None
             alloc.nodes.append(node.name)
@@ -284,6 +319,12 @@ class WhoYields:
             if asked.job.spec.components:
                 alloc.component.append(asked.parts[at].component)
         return alloc
+
+
+def claimed_victims(state: State, claimers: Iterable[int]) -> set[int]:
+    """Jobs that make room for these waiting ones."""
+    claims = (state.jobs[job_id].claim for job_id in claimers)
+    return {victim for claim in claims if claim is not None for victim in claim.victims}
 
 
 def mem_on(job: JobRecord, node: str) -> int:
