@@ -23,7 +23,7 @@ def past_of(snapshot: Snapshot, plan: Plan) -> Past | None:
         return None
     promised = later.only(later.protected)
     return Past(
-        snapshot=_after(snapshot, plan),
+        snapshot=_after(replace(snapshot, past=None), plan),  # else each pass would hold on to all before it
         slots=promised.slot,
         starts=(snapshot.t + promised.t_start).astype(np.float64),
         rows=promised.row,

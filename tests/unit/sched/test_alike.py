@@ -84,6 +84,7 @@ def test_looking_only_at_what_changed_starts_the_same_jobs(seed: int, monkeypatc
             for _ in range(2):
                 w.ticks += 1.0
                 used += w.cycle._past is not None
+                assert w.cycle._past is None or w.cycle._past.snapshot.past is None  # they would pile up
                 ran = w.begin(w.cycle.run_inline(w.state, w.now, full=False)[0])
                 history.append(sorted((job.job_id, tuple(w.where(job))) for job in ran))
         histories.append(history)
