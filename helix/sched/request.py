@@ -193,7 +193,8 @@ def normalise(spec: JobSpec, partition: PartitionRecord, options: SchedOptions) 
     mem_floor = 0
     if not options.memory_consumable:
         mem_floor, mem_node, mem_cpu, mem_all = wanted, 0, 0, False
-    switches, switch_wait_s = _near(spec, hi, options)
+    most = min(tasks, hi or tasks) if tasks else hi if grow else lo
+    switches, switch_wait_s = _near(spec, most, options)
     request = Request(
         nodes_lo=lo,
         nodes_hi=hi,
@@ -289,13 +290,16 @@ def _with_gres(spec: JobSpec, options: SchedOptions) -> tuple[JobSpec, Units]:
     return (structs.replace(spec, **changes) if changes else spec), needs.units
 
 
-def _near(spec: JobSpec, nodes_hi: int, options: SchedOptions) -> tuple[int, int]:
-    """`switches` and `switch_wait_s`: what --switches says, or as few as possible where there is a topology."""
+def _near(spec: JobSpec, nodes_most: int, options: SchedOptions) -> tuple[int, int]:
+    """`switches` and `switch_wait_s`: what --switches says, or as few as possible where there is a topology.  Nothing
+    for a job of one node: --rank, weight and the best fit choose it."""
+    if nodes_most == 1:
+        return 0, 0
     if spec.switches and options.has_topology:
         longest = options.max_switch_wait_s
         wait_s = longest if spec.switch_wait_s is None else min(spec.switch_wait_s, longest)
         return (spec.switches, wait_s) if wait_s else (ANY_SWITCHES, 0)
-    return (ANY_SWITCHES, 0) if options.keep_near and nodes_hi != 1 else (0, 0)
+    return (ANY_SWITCHES, 0) if options.keep_near else (0, 0)
 
 
 def _node_counts(spec: JobSpec, must: int, counted: int) -> tuple[int, int, int, int]:

@@ -285,6 +285,9 @@ def _resources(trial: Trial, columns: Columns, members: Flags, ahead: int) -> di
         return {**look, "reason": str(Reason.RESOURCES), "text": f"fits now on {names}: about to start"}
     code = work.classify(row)
     able = int((fit > 0).sum())
+    if request.must and request.nodes_lo <= len(request.must):
+        named = columns.nodes.indexes(trial.state, request.must)
+        able = int((fit[named] > 0).sum())
     total = look["counts"] and ", ".join(f"{c['text']}: {c['nodes']}" for c in look["counts"][:3])
     detail = f"{able} of {plural(int(members.sum()), 'node')} could take part now" + (f" ({total})" if total else "")
     reason = REASONS[code]

@@ -292,6 +292,16 @@ def test_switches_are_waited_for_and_then_given_up() -> None:
     assert w.where(job) == ["n2", "n4"]
 
 
+def test_a_job_of_one_node_goes_to_the_best_node_of_any_switch() -> None:
+    w = topological([2, 3])
+    w.submit(nodelist="n4", cpus_per_task=2, time_limit_s=HOUR)
+    w.run()
+    fitting = w.submit(cpus_per_task=2, time_limit_s=HOUR)
+    ranked = w.submit(rank="if(name == 'n3', 1, 0)", tasks=1, switches=1, time_limit_s=HOUR)
+    assert w.run() == [fitting, ranked]
+    assert [w.where(fitting), w.where(ranked)] == [["n4"], ["n3"]]
+
+
 def test_addresses_in_the_tree() -> None:
     topology = topology_of("tree", [("s1", ("n1",), ()), ("s2", ("n2",), ()), ("top", (), ("s1", "s2"))])
     assert topology.address("n2") == ("top.s2.n2", "switch.switch.node")
