@@ -99,6 +99,8 @@ class Mailer:
         # of an array its own exit is always 0:0
         ended = f", exit code {job.derived_exit if job.is_array else job.exit}" if change.new in TERMINAL else ""
         text = f"{change.old} -> {change.new}{ended}"
+        if change.new in TERMINAL and job.reason_text:
+            text += f"\n{job.reason}: {job.reason_text}"
         self._post(job, f"{change.new}{ended}", text, whole_array="ARRAY_TASKS" not in wanted)
 
     def _post(self, job: JobRecord, what: str, text: str = "", *, whole_array: bool) -> None:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from helpers.room_world import RoomWorld
+from helpers.sched_world import node
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace
 
 from helix.model import events as ev
+from helix.model.hetjob import completed
+from helix.model.job import JobSpec
 from helix.model.job_state import JobState
+from helix.model.partition import PartitionRecord
 from helix.sched.preempt import PreemptRules
 from helix.wire.messages import StepEnded
 from helixctld.core import gang
@@ -26,7 +31,10 @@ class RoomMachine(RuleBasedStateMachine):
         fill=st.lists(st.tuples(st.integers(1, 2), st.integers(2, 4)), min_size=2, max_size=5),
     )
     def begin(self, mode, share, exempt_s, fill):
-        self.w = RoomWorld(2, 4, rules=PreemptRules(modes=mode, exempt_s=exempt_s), low={"oversubscribe": share})
+        nodes = [node("n1", 4, features=["a"]), node("n2", 4, features=["b"])]
+        top = PartitionRecord(name="top", nodes=["n1", "n2"], priority_tier=20)
+        rules = PreemptRules(modes=mode, exempt_s=exempt_s)
+        self.w = RoomWorld(nodes, rules=rules, low={"oversubscribe": share}, more=[top])
         self.fill(*fill)
 
     def fill(self, *sizes):
@@ -40,7 +48,8 @@ class RoomMachine(RuleBasedStateMachine):
         return jobs[k % len(jobs)] if jobs else None
 
     @rule(
-        high=st.sampled_from([True, True, False]),
+        partition=st.sampled_from(["high", "high", "low", "top"]),
+        constraint=st.sampled_from(["", "", "", "[a|b]", "[a*1&b*1]"]),
         cpus=st.integers(1, 4),
         nodes=st.integers(1, 2),
         tasks=st.sampled_from([0, 0, 3]),
@@ -49,11 +58,27 @@ class RoomMachine(RuleBasedStateMachine):
         priority=st.integers(1, 3),
         mem=st.sampled_from([10, 10, 400]),
     )
-    def submit(self, high, cpus, nodes, tasks, array, exclusive, priority, mem):
+    def submit(self, partition, constraint, cpus, nodes, tasks, array, exclusive, priority, mem):
         fields = {"cpus_per_task": min(cpus, 2) if tasks else cpus, "nodes_min": nodes, "tasks": tasks}
         fields |= {"exclusive": exclusive and cpus == 4, "priority": priority, "mem_per_node_mib": mem}
-        self.w.submit(array=array, partitions=["high" if high else "low"], **fields)
+        if constraint:
+            fields |= {"constraint": constraint, "nodes_min": 1 + ("&" in constraint), "tasks": 0}
+        self.w.submit(array=array, partitions=[partition], **fields)
         self.a_pass(True)
+
+    @rule(cpus=st.tuples(st.integers(1, 4), st.integers(1, 4)), order=st.permutations(["low", "high", "top"]))
+    def submit_heterogeneous(self, cpus, order):
+        parts = [
+            JobSpec(partitions=[name], cpus_per_task=n, mem_per_node_mib=10)
+            for name, n in zip(order[:2], cpus, strict=True)
+        ]
+        spec = completed(replace(parts[0], components=parts[1:]))
+        self.w.submit(**{name: getattr(spec, name) for name in spec.__struct_fields__})
+        self.a_pass(True)
+
+    @rule(name=st.sampled_from(["n1", "n2"]), answers=st.booleans())
+    def silent(self, name, answers):
+        self.w.state.set_responding(name, answers)
 
     @rule(told=st.booleans())
     def a_pass(self, told):
@@ -117,6 +142,7 @@ class RoomMachine(RuleBasedStateMachine):
         w, state = self.w, self.w.state
         for name in state.nodes:
             w.update_node(name, drain=False)
+            state.set_responding(name, True)
         for _ in range(400):
             w.now += 10
             for job in list(state.jobs.values()):
@@ -135,4 +161,4 @@ class RoomMachine(RuleBasedStateMachine):
 
 
 TestRoomMachine = RoomMachine.TestCase
-TestRoomMachine.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestRoomMachine.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
