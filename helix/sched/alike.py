@@ -18,9 +18,9 @@ FEW = 4000  #: a queue of no more entries is planned as it is
 ENOUGH = 8  #: equal entries that are looked at; if all of these start, the pass is made again with all entries
 
 
-def first_alike(snapshot: Snapshot) -> tuple[Snapshot, Int64 | None]:
-    """The snapshot with at most ENOUGH of the entries that are alike, and the group of each entry left (-1 = all
-    of its group are there); None = nothing was left out.
+def first_alike(snapshot: Snapshot, promises: int = 0) -> tuple[Snapshot, Int64 | None]:
+    """The snapshot with at most ENOUGH of the entries that are alike (more where so many jobs are promised a start),
+    and the group of each entry left (-1 = all of its group are there); None = nothing was left out.
 
     Alike: same request, limit and pools, and nothing of their own (deadline, cut limit, wait for switches).
     """
@@ -35,7 +35,7 @@ def first_alike(snapshot: Snapshot) -> tuple[Snapshot, Int64 | None]:
     _, limit = np.unique(queue.limit_s, return_inverse=True)
     group = (limit.astype(np.int64) * lists + pools) * shapes + queue.shape
     place = place_in(group, np.ones(len(group), np.bool_))
-    keep = special | (place < ENOUGH)
+    keep = special | (place < max(ENOUGH, promises))
     if keep.all():
         return snapshot, None
     thinned = np.isin(group, group[~keep]) & ~special

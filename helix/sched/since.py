@@ -52,8 +52,8 @@ def _after(snapshot: Snapshot, plan: Plan) -> Snapshot:
     )
 
 
-def to_look_at(snapshot: Snapshot) -> Flags | None:
-    """Entries to look at; None = all of them.  [E]"""
+def to_look_at(snapshot: Snapshot, able: Flags | None = None) -> Flags | None:
+    """Entries to look at; None = all of them.  [E]  `able`: requests that could start now at all.  [S]"""
     past = snapshot.past
     if past is None:
         return None
@@ -90,6 +90,8 @@ def to_look_at(snapshot: Snapshot) -> Flags | None:
             while part >= 0:
                 shapes[head] |= shapes[part]
                 part = int(chunk[part])
+    if able is not None:
+        shapes &= able
     return fresh[queue.job] | shapes[queue.shape]
 
 

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from helix.sched import alike
+from helix.sched import alike, fitting
 from helix.sched.alike import first_alike, must_see_all
 from helix.sched.candidates import as_usual, candidate_order, considered
+from helix.sched.fitting import able_shapes, narrowed, promised_rightly
 from helix.sched.no_reserve import without_reserving
 from helix.sched.options import SchedOptions
 from helix.sched.plan import Plan, plan_of_ahead
@@ -35,21 +36,9 @@ class Backfill:
         """One pass over the whole queue, at most `options.starts_max` starts."""
         seen, passed_over = considered(snapshot, options)
         order = candidate_order(seen, options)
-        if not snapshot.full and options.bf_mode not in _ALL_PROMISED and not passed_over:
-            entries = to_look_at(seen)
-            if entries is not None and seen.past is not None:
-                few = only(seen, entries)
-                plan = plan_of_ahead(few, _run(few, options, order), full=False, keep=True)
-                if promises_stand(plan, seen.past, options.bf_resolution_s):
-                    plan.counters.update(depth=snapshot.depth, not_reached=0)
-                    return plan
-            few, groups = first_alike(seen)
-            if groups is not None:
-                result = _run(few, options, order)
-                if not must_see_all(result, groups):
-                    plan = plan_of_ahead(few, result, full=False)
-                    plan.counters.update(passed_over, depth=snapshot.depth, not_reached=0)
-                    return plan
+        quick = not snapshot.full and options.bf_mode not in _ALL_PROMISED and not passed_over
+        if quick and (plan := _quick(seen, options, order)) is not None:
+            return plan
         keep = snapshot.full or options.bf_mode == "conservative" or snapshot.depth > alike.FEW
         plan = plan_of_ahead(seen, _run(seen, options, order), full=snapshot.full, keep=keep)
         plan.counters.update(passed_over)
@@ -57,6 +46,46 @@ class Backfill:
             expected = _run(as_usual(seen), options, order).expected
             plan.early = np.maximum(expected, options.bf_resolution_s)  # what could start now does
         return plan
+
+
+def _quick(snapshot: Snapshot, options: SchedOptions, order: Int64) -> Plan | None:
+    """What can start now, without looking at what surely cannot; None = that is not known before all are looked at."""
+    if snapshot.depth <= alike.FEW and snapshot.past is None:
+        return None
+    able = able_shapes(snapshot)
+    entries = to_look_at(snapshot, able)
+    if entries is not None and snapshot.past is not None:
+        few = only(snapshot, entries)
+        plan = plan_of_ahead(few, _run(few, options, order), full=False, keep=True)
+        if promises_stand(plan, snapshot.past, options.bf_resolution_s):
+            plan.counters.update(depth=snapshot.depth, not_reached=0)
+            return plan
+    if snapshot.no_reserve is not None:
+        return _first_alike(snapshot, options, order)
+    promises = max(0, options.bf_protected)
+    for heads in (fitting.HEADS, 32 * fitting.HEADS):
+        what = narrowed(snapshot, able, promises, heads)
+        few = only(snapshot, what.keep)
+        found = _first_alike(few, options, order)
+        if found is None:
+            found = plan_of_ahead(few, _run(few, options, order), full=False)
+        if promised_rightly(snapshot, found, what, promises):
+            found.counters.update(depth=snapshot.depth, not_reached=0)
+            return found
+    return _first_alike(snapshot, options, order)
+
+
+def _first_alike(snapshot: Snapshot, options: SchedOptions, order: Int64) -> Plan | None:
+    """A plan made with a few of the entries that are alike; None = all of them must be looked at."""
+    few, groups = first_alike(snapshot, max(0, options.bf_protected))
+    if groups is None:
+        return None
+    result = _run(few, options, order)
+    if must_see_all(result, groups):
+        return None
+    plan = plan_of_ahead(few, result, full=False)
+    plan.counters.update(depth=snapshot.depth, not_reached=0)
+    return plan
 
 
 def _run(snapshot: Snapshot, options: SchedOptions, order: Int64) -> AheadResult:
