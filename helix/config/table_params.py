@@ -220,8 +220,9 @@ SCHEDULER_PARAMETERS: tuple[Key, ...] = (
         minimum=0,
         maximum=10800,
         doc="After a change, the longest time until the next pass that gives every job an expected start; it comes "
-        "sooner where passes take less than a twentieth of this. Jobs are started, also by overtaking, in quick passes "
-        "within milliseconds of what makes it possible; where a whole pass takes less than 10 ms, each is one.",
+        "sooner where passes take less than a twentieth of this; with 0 one such pass follows the other. Jobs are "
+        "started, also by overtaking, in quick passes within milliseconds of what makes it possible; where a whole "
+        "pass takes less than 10 ms, each is one.",
     ),
     Key(
         name="bf_max_job_start",

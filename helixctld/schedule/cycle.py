@@ -2,9 +2,9 @@
 
 Two kinds.  A quick pass starts what can start now; it comes within milliseconds of a submit or an end.  A full pass
 also finds an expected start for every waiting job; it comes only after a change, at the latest bf_interval after the
-last, and sooner where that costs a planner less than a twentieth of its time.  Where a full pass is cheap, or the mode
-keeps a reservation for every job, each pass is full.  Elsewhere full ones run beside quick ones, and only quick ones
-start jobs: `prepare_ahead`, `plan`, `commit_ahead`.
+last, and sooner where that costs a planner less than a twentieth of its time; with bf_interval=0 one follows the other.
+Where a full pass is cheap, or the mode keeps a reservation for every job, each pass is full.  Elsewhere full ones run
+beside quick ones, and only quick ones start jobs: `prepare_ahead`, `plan`, `commit_ahead`.
 
 `prepare*` and `commit*` run on the loop's thread and touch the state; `plan` touches only the snapshot and may run on
 another thread.  At most one pass of each kind is under way.  Small passes are planned inline, because handing over to
@@ -295,7 +295,9 @@ class Cycle:
         if len(plan.start_job):
             self._past = None  # quick passes passed something over
             self.pace.wake(t)
-        self.ahead.finished(self.timer(), 0.0, again_s=None, waiting=False)
+        # without an interval the next one follows at once, whether something has changed or not
+        again_s = 0.0 if not self.options.bf_interval_s and len(self.columns.queue) else None
+        self.ahead.finished(self.timer(), 0.0, again_s=again_s, waiting=False)
         return self._reasons(plan, state)
 
     def run_inline(

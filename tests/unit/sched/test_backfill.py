@@ -242,3 +242,17 @@ def test_full_passes_come_as_soon_as_they_can_be_afforded(took_s: float, gap_s: 
     w.submit()
     w.cycle.wake(submit=True)
     assert w.cycle.ahead_due_in() == pytest.approx(gap_s)
+
+
+@pytest.mark.parametrize("interval_s", [0.0, 30.0])
+def test_without_an_interval_full_passes_follow_each_other_while_jobs_wait(interval_s: float) -> None:
+    w = world(bf_interval_s=interval_s)
+    job = w.submit(cpus_per_task=4, hold=False)
+    for waiting in (True, False):
+        snapshot = w.cycle.prepare_ahead(w.state, w.now)
+        plan = w.cycle.plan(snapshot)
+        w.ticks += 1.0
+        w.cycle.commit_ahead(plan, w.state, w.now)
+        assert w.cycle.ahead_due_in() == (0.0 if waiting and not interval_s else None)
+        if waiting:
+            assert w.begin(w.cycle.run_inline(w.state, w.now, full=False)[0]) == [job]
