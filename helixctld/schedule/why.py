@@ -214,7 +214,7 @@ def _ways(
             if len(parts) > 1:
                 look["text"] = f"{_part(job, request)}: {look['text']}"
             found.append(look)
-        worst = min(found, key=lambda look: (rank.get(look["reason"], 0), _fits(look)))
+        worst = min(found, key=lambda look: (_fits(look), rank.get(look["reason"], 0)))  # one that does not fit
         if len(parts) > 1 and sum(not _fits(look) for look in found) != 1:
             worst["advice"] = []  # what would start one part would not start the job
         if len(parts) > 1 and _fits(worst):

@@ -185,3 +185,15 @@ def test_a_running_job_survives_a_restart(world: World) -> None:
     assert back.spec == job.spec
     assert [part.partition for part in component_records(back)] == ["main", "gpu"]
     assert "het" not in str(to_msgpack(job)), "what is derived for display is not stored"
+
+
+def test_hwhy_tells_of_the_component_that_does_not_fit() -> None:
+    w = World([node("n1", features=["a"]), node("n2", features=["b"])], planner=Backfill())
+    w.submit(nodelist="n2", exclusive=True, time_limit_s=600)
+    w.run()
+    first, second = (
+        submit(w, JobSpec(constraint="b"), constraint="a", exclusive=True, time_limit_s=3600) for _ in range(2)
+    )
+    assert w.run() == []
+    for job in (first, second):
+        assert w.why(job)["text"].startswith("component 1, 1 node with 'b': waits for 1 node")
