@@ -17,7 +17,8 @@ from helix.sched.snapshot import Snapshot
 from helix_native.ahead_arrays import LIMITED
 from helix_native.arrays import DOWN, TIME_LIMIT, Flags, Int64, unpack_bits
 
-HEADS = 16  #: of the first entries this many stay at least,
+FEW = 256  #: a queue of no more entries is planned as it is
+HEADS = 16  #: of the first entries, which promises go to, this many stay
 EACH = 4  #: and so many more for each promise
 
 
@@ -26,7 +27,7 @@ class Narrowed:
     """What a pass may leave out.  [E]"""
 
     keep: Flags
-    hopeless: Flags  # neither start now nor can be promised a start now
+    hopeless: Flags  # it can neither start now nor be promised a start now
 
 
 def able_shapes(snapshot: Snapshot) -> Flags:
@@ -70,6 +71,8 @@ def narrowed(snapshot: Snapshot, able: Flags, promises: int, heads: int = HEADS)
     gated = ((snapshot.tables.part_gate[shapes.part] > 0) | (shapes.gate > 0))[queue.shape]
     was_gated = (told >= TIME_LIMIT) & (told <= DOWN)
     hopeless = (gated & was_gated) | (_lacking(snapshot)[queue.job] & (told == LIMITED))
+    if snapshot.no_reserve is not None:
+        hopeless |= snapshot.no_reserve[queue.job] & ~able[queue.shape]
     keep = (able[queue.shape] | (gated != was_gated)) & ~hopeless
     first = np.flatnonzero(~hopeless)[: heads + EACH * promises]
     keep[first] = True

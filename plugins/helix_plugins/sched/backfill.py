@@ -50,7 +50,7 @@ class Backfill:
 
 def _quick(snapshot: Snapshot, options: SchedOptions, order: Int64) -> Plan | None:
     """What can start now, without looking at what surely cannot; None = that is not known before all are looked at."""
-    if snapshot.depth <= alike.FEW and snapshot.past is None:
+    if snapshot.depth <= min(alike.FEW, fitting.FEW) and snapshot.past is None:
         return None
     able = able_shapes(snapshot)
     entries = to_look_at(snapshot, able)
@@ -60,8 +60,6 @@ def _quick(snapshot: Snapshot, options: SchedOptions, order: Int64) -> Plan | No
         if promises_stand(plan, snapshot.past, options.bf_resolution_s):
             plan.counters.update(depth=snapshot.depth, not_reached=0)
             return plan
-    if snapshot.no_reserve is not None:
-        return _first_alike(snapshot, options, order)
     promises = max(0, options.bf_protected)
     for heads in (fitting.HEADS, 32 * fitting.HEADS):
         what = narrowed(snapshot, able, promises, heads)

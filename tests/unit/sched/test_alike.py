@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from helpers.sched_world import World, node
@@ -53,7 +54,7 @@ def test_the_same_jobs_start(mode: str, seed: int, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("seed", range(12))
 def test_leaving_out_what_cannot_start_changes_nothing(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(seed)
-    gpus, promises = rng.choice([0, 4]), rng.choice([1, 1, 3])
+    gpus, promises, unreserving = rng.choice([0, 4]), rng.choice([1, 1, 3]), rng.random() < 0.3
 
     def request() -> dict[str, object]:
         found: dict[str, object] = {
@@ -102,6 +103,8 @@ def test_leaving_out_what_cannot_start_changes_nothing(seed: int, monkeypatch: p
             w.cycle._past = None  # else little is left to leave out
             w.ticks += 1.0
             snapshot = w.cycle.prepare(w.state, w.now, full=False)
+            if unreserving:
+                snapshot = replace(snapshot, no_reserve=snapshot.job_id % 3 == 1)
             plan = looked.plan(snapshot, options, w.now, w.cycle.rng)
             left_out += snapshot.depth - plan.counters["tested"] if few == 0 else 0
             promised = sorted(plan.later.slot[plan.later.protected].tolist()) if few == 0 else None
