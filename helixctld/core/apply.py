@@ -486,9 +486,7 @@ def _partition_updated(state: State, e: ev.PartitionUpdated) -> None:
         setattr(partition, name, value)
     state.dirty_partitions = True
     if "qos" in e.changes and state.take_partition_qos():
-        for job in list(state.jobs.values()):
-            if job.is_waiting:
-                state.look_again(job, e.t)
+        state.question_all()
 
 
 def _usage_decayed(state: State, e: ev.UsageDecayed) -> None:

@@ -65,6 +65,8 @@ class LimitBook:
         self.counts_minutes = False
         self.sums: dict[str, Spent] = {}  # see `helixctld.core.limits`
         self.sums_mark = -1
+        #: associations whose past use counts
+        self.minute_owners = {a.key for a in accounts if a.limits.grp_tres_mins or a.limits.grp_wall_s is not None}
         self.shares: FairShares | None = None
         self.shares_mark = -1
         #: QOS whose jobs wait while their association's fair-share factor is below this

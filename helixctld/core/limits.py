@@ -131,23 +131,22 @@ def total_of(state: State, key: Key) -> int:
     _, owner, name, kind, tres = key
     if kind not in ("mins", "wall"):
         return most
-    spent = _sums(state).get(qos_key(name) if owner == "qos" else name)
+    spent = state.usage.book.get(qos_key(name)) if owner == "qos" else _sums(state).get(name)
     if spent is None:
         return most
     return most - (spent.wall_ms if kind == "wall" else spent.tres.get(tres, 0)) // 1000
 
 
 def _sums(state: State) -> dict[str, Spent]:
-    """What each association with all below it, and each QOS, has used; made anew when the book has changed."""
+    """What each association that has a limit of minutes has used, with all below it; made anew when the book has
+    changed."""
     book = state.limit_book
     if book.sums_mark != state.usage_charges:
         book.sums_mark, book.sums = state.usage_charges, {}
         for key, spent in state.usage.book.items():
-            if key.startswith("qos="):
-                book.sums[key] = spent
-                continue
             for a in state.accounts.chain(key) or state.accounts.chain(key.partition(":")[0]):
-                add_spent(book.sums.setdefault(a.key, Spent()), spent)
+                if a.key in book.minute_owners:
+                    add_spent(book.sums.setdefault(a.key, Spent()), spent)
     return book.sums
 
 

@@ -149,8 +149,10 @@ class State(Yielding):
         self.topology = Topology()  # configured
         self.preempt_rules = PreemptRules()  # configured
         # for the planner: drained by the scheduling cycle
+        self.to_look_at: list[int] = []  # jobs in question since the accounts changed; nothing starts meanwhile
         self.dirty_jobs: set[int] = set()
         self.dirty_active: set[int] = set()  # jobs whose allocation, or the end of it, changed
+        self.dirty_minutes: set[int] = set()  # active jobs of whose time limits less is left
         self.dirty_nodes: set[str] = set()
         self.dirty_partitions = True
         self.dirty_reservations = True
@@ -231,10 +233,24 @@ class State(Yielding):
         self._count_open()
 
     def _count_open(self) -> None:
-        self.open_jobs = OpenJobs(self.accounts, self.partition_qos)
-        if self.accounts.is_configured:
+        """Count open jobs under other accounts: what is known of the jobs is kept, once there are any."""
+        known = self.open_jobs if self.open_jobs.accounts.is_configured else None
+        self.open_jobs = OpenJobs(self.accounts, self.partition_qos, known)
+        if self.accounts.is_configured and known is None:
             for job in self.jobs.values():
                 self.open_jobs.note(job.job_id, job)
+
+    def question_all(self) -> None:
+        """Whether waiting jobs may start is another question now; `look_at_some` answers it, a few at a time."""
+        self.to_look_at = list(self.jobs)
+
+    def look_at_some(self, now: float, count: int) -> None:
+        """Look again at up to `count` of the jobs in question."""
+        some = self.to_look_at[-count:]
+        del self.to_look_at[-count:]
+        for job in filter(None, map(self.jobs.get, some)):
+            if job.is_waiting and (job.job_id not in self.schedulable or gate(self, job) is not None):
+                self.look_again(job, now)
 
     @property
     def default_partition(self) -> str:

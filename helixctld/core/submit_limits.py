@@ -18,29 +18,35 @@ if TYPE_CHECKING:
     from helixctld.core.state import State
 
 
+_Who = tuple[str, str, str]  #: association, QOS, partition
+
+
 class OpenJobs:
     """How many jobs wait or run, each task of an array being one: of associations with all below them, by QOS, and by
     QOS with user and with account.  A job counts for its own QOS and for its partition's (of the first it names)."""
 
-    def __init__(self, accounts: Accounts, partition_qos: dict[str, str]) -> None:
-        """`partition_qos`: QOS of the partitions that have one."""
+    def __init__(self, accounts: Accounts, partition_qos: dict[str, str], before: OpenJobs | None = None) -> None:
+        """`partition_qos`: QOS of the partitions that have one; `before`: what was counted under other accounts."""
         self.accounts = accounts
         self.partition_qos = partition_qos
         self.count: dict[tuple[str, ...], int] = {}
-        self._share: dict[int, tuple[str, str, str, int]] = {}
-        self._scopes: dict[tuple[str, str, str], tuple[tuple[str, ...], ...]] = {}
+        self._share: dict[int, tuple[_Who, int]] = {} if before is None else before._share
+        self._of: dict[_Who, int] = {}
+        self._scopes: dict[_Who, tuple[tuple[str, ...], ...]] = {}
+        for who, count in () if before is None else before._of.items():
+            self._add(who, count)
 
     def note(self, job_id: int, job: JobRecord | None) -> None:
         """Count a job anew after a change; None: it is gone."""
         new = None
         if job is not None and not job.is_terminal and (count := 1 if job.pending is None else len(job.pending)):
-            new = (job.assoc, job.spec.qos, self.partition_qos.get(job.partition, ""), count)
+            new = (job.assoc, job.spec.qos, job.partition), count
         old = self._share.get(job_id)
         if new == old:
             return
         if old is not None:
             del self._share[job_id]
-            self._add(*old[:3], -old[3])
+            self._add(old[0], -old[1])
         if new is not None:
             self._share[job_id] = new
             self._add(*new)
@@ -54,19 +60,21 @@ class OpenJobs:
         scope = ("user", name, user) if user else ("account", name, account) if account else ("qos", name)
         return self.count.get(scope, 0)
 
-    def _add(self, assoc: str, qos: str, part_qos: str, change: int) -> None:
-        for scope in self._of(assoc, qos, part_qos):
+    def _add(self, who: _Who, change: int) -> None:
+        self._of[who] = self._of.get(who, 0) + change
+        for scope in self._scopes_of(who):
             self.count[scope] = self.count.get(scope, 0) + change
 
-    def _of(self, assoc: str, qos: str, part_qos: str) -> tuple[tuple[str, ...], ...]:
-        found = self._scopes.get((assoc, qos, part_qos))
+    def _scopes_of(self, who: _Who) -> tuple[tuple[str, ...], ...]:
+        found = self._scopes.get(who)
         if found is None:
+            assoc, qos, partition = who
             account, _, rest = assoc.partition(":")
             user = rest.partition(":")[0]
             scopes: list[tuple[str, ...]] = [("assoc", a.key) for a in self.accounts.chain(assoc)]
-            for name in dict.fromkeys(filter(None, (qos, part_qos))):
+            for name in dict.fromkeys(filter(None, (qos, self.partition_qos.get(partition, "")))):
                 scopes += [("qos", name), ("user", name, user), ("account", name, account)]
-            found = self._scopes[(assoc, qos, part_qos)] = tuple(scopes)
+            found = self._scopes[who] = tuple(scopes)
         return found
 
 

@@ -178,7 +178,7 @@ def decay(state: State, e: ev.UsageDecayed) -> None:
     if e.reset or not usage.t_reset:
         usage.t_reset = e.t
     if state.limit_book.counts_minutes:  # what running jobs may still use is less now
-        state.dirty_active.update(state.active)
+        state.dirty_minutes.update(state.active)
     state.usage_version += 1
     state.usage_charges += 1
 

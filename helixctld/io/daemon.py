@@ -345,16 +345,14 @@ class Controller:
     def _set_accounts(self, accounts: Accounts, version: int) -> None:
         """Take a new AssocFile: whether waiting jobs may start is another question now.  `version`: of the accounts
         before the partitions were taken, whose QOS may be others."""
-        now, state, policy = time.time(), self.state, usage_policy(self.config)
+        state, policy = self.state, usage_policy(self.config)
         self.people.accounts = accounts
         if accounts != state.accounts or policy != state.usage_policy:
             state.set_accounts(accounts, policy)
         if state.accounts_version != version:
-            for job in list(state.jobs.values()):
-                if job.is_waiting:
-                    state.look_again(job, now)
+            state.question_all()
         if state.usage_policy.reset_period == "NOW" and state.usage.book:
-            self.committer.commit([decay_event(state, now, reset=True)])
+            self.committer.commit([decay_event(state, time.time(), reset=True)])
 
     def _set_pacing(self) -> None:
         parameters = self.config.helixctld_parameters

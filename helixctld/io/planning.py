@@ -36,16 +36,17 @@ from helixctld.io.making_room import MakingRoom
 from helixctld.schedule.admission import Who
 from helixctld.schedule.claims import start_with_claim
 from helixctld.schedule.cycle import Counters, Cycle, NewReason
+from helixctld.schedule.expected import start_by_clock
 from helixctld.schedule.feasible import Feasibility
 from helixctld.schedule.outlook import Expectation
 from helixctld.schedule.priorities import PriorityColumns
-from helixctld.schedule.reserved_words import start_with_reservation
 from helixctld.schedule.starts import start_events
 from helixctld.schedule.why import why
 from helixctld.schedule.wiring import sources_of
 
 log = logging.getLogger("helixctld.sched")
 
+SLICE_S = 0.004  #: how long what is left to do before a pass may hold the loop at a time
 COLD_MAX_S = 5.0  #: a pass that would take longer without the fast kernels waits until they are loaded
 
 
@@ -181,9 +182,9 @@ class Planning:
 
     def expectation(self, job_id: int) -> Expectation | None:
         """What is foreseen for a waiting job: by the grace time of those that make room for it, by the last full pass,
-        or by the calendar of its reservation."""
+        or by its begin time or that of its reservation."""
         found = start_with_claim(self._state, job_id, self._kill_wait_s) or self.cycle.expectation(job_id)
-        return found if found is not None else start_with_reservation(self._state, job_id)
+        return found if found is not None else start_by_clock(self._state, job_id)
 
     def why(self, job: JobRecord) -> dict[str, Any]:
         """Why a job waits; see `helixctld.schedule.why`."""
@@ -236,6 +237,9 @@ class Planning:
         if self._stopped or due_in_s is None or due_in_s > 0:
             self.poke()
             return
+        if not self._caught_up():
+            self._ahead_timer = self._loop.call_at(self._loop.time(), self._pass_ahead)
+            return
         snapshot = self._prepared(self.cycle.prepare_ahead, self.cycle.abandon_ahead)
         if snapshot is None:
             return
@@ -262,6 +266,9 @@ class Planning:
         if not self.cycle.due():
             self.poke()
             return
+        if not self._caught_up():
+            self._timer = self._loop.call_at(self._loop.time(), self._pass)  # others on the loop come first
+            return
         self.room.before_pass(self._clock())
         snapshot = self._prepared(self.cycle.prepare, self.cycle.abandon)
         if snapshot is None:
@@ -278,6 +285,15 @@ class Planning:
             return
         future = self._loop.run_in_executor(self._where(snapshot, self._pool), self.cycle.plan, snapshot)
         future.add_done_callback(self._planned)
+
+    def _caught_up(self) -> bool:
+        """Do a slice of what a large change leaves to do; True if a pass may be prepared."""
+        enough_at = time.perf_counter() + SLICE_S
+        try:
+            return self.cycle.catch_up(self._state, self._clock(), lambda: time.perf_counter() >= enough_at)
+        except Exception:  # boundary: as in `_prepared`, which will say so
+            log.exception("a change could not be taken in slices")
+            return True
 
     def _prepared(self, prepare: Callable[[State, float], Snapshot], abandon: Callable[[], None]) -> Snapshot | None:
         """The snapshot of a pass; None if a plugin failed, which is then left out of the passes to come."""

@@ -49,7 +49,11 @@ class AccountHandlers:
                 code="PRIORITY_PLAIN",
                 hint="set PriorityType=priority/multifactor in helix.conf to have them",
             )
-        self.ctl.planning.cycle.refresh_priorities(self.ctl.state, call.t)
+        columns.begin(self.ctl.state, call.t)
+        if columns.is_behind:  # all are being made anew, in slices: those there are will do
+            self.ctl.planning.wake()
+        else:
+            self.ctl.planning.cycle.refresh_priorities(self.ctl.state, call.t)
         options = columns.options
         weights = dict(
             zip(

@@ -8,7 +8,7 @@ the pools hold exactly the jobs of `state.active`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import product
 
 import numpy as np
@@ -21,7 +21,7 @@ from helix.sched.history import RunTimes
 from helix.sched.options import SchedOptions
 from helix.sched.request import is_late, normalise, shape_key, time_limit_s
 from helix.sched.snapshot import CODES, Snapshot
-from helix_native.ahead_arrays import NEVER, SpanArrays
+from helix_native.ahead_arrays import NEVER, PoolArrays, SpanArrays
 from helix_native.arrays import UNTESTED, QueueArrays
 from helixctld.core.limits import closed_partitions, partition_for
 from helixctld.core.reservation_access import may_use
@@ -40,6 +40,7 @@ from helixctld.schedule.span_columns import SpanColumns
 #: states after which a run time says something about the next
 _TELLING = frozenset({JobState.COMPLETED, JobState.FAILED, JobState.TIMEOUT, JobState.OUT_OF_MEMORY})
 SPARE_SHAPES = 64  #: shapes that are kept although no job asks for them now
+_SLICE = 16  #: jobs taken between two looks at the time
 _NONE = np.zeros(0, np.int64)
 
 
@@ -68,6 +69,7 @@ class Columns:
         self._magnets: list[tuple[object, ...]] = []
         self._static_seen = -1
         self._accounts_seen = -1
+        self._pools_of: list[int] = []  # jobs that are still to be asked what they take of pools
         self._partition_marks: list[tuple[object, ...]] = []
         self._reloads = 0
         self._kinds: tuple[str, ...] = ()
@@ -92,18 +94,46 @@ class Columns:
                     self._learn(ended)
             state.dirty_active.update(state.active)
             state.dirty_jobs.update(state.schedulable)
+        self.catch_up_pools(state)
+        self._take_running(state)
+        self.take_jobs(state, state.dirty_jobs)
+        state.dirty_jobs.clear()
+
+    def catch_up_pools(self, state: State, enough: Callable[[], bool] | None = None) -> bool:
+        """Ask again what jobs take of the pools, where that may have changed; until `enough` says so.  True if all is
+        done."""
         if self.pools.is_stale() or self.pools.is_sparse(len(self.queue)):
             self.pools.reload(state)
-            state.dirty_active.update(state.active)
-            state.dirty_jobs.update(self.queue.slot_of)
-        self._take_running(state)
-        for job_id in state.dirty_jobs:
-            self._take_job(state, job_id)
-        state.dirty_jobs.clear()
+            self._pools_of = [*self.queue.slot_of, *state.active]
+            state.dirty_minutes.clear()
+        left = self._pools_of
+        while left or state.dirty_minutes or not self.pools.let_go(_SLICE):
+            for _ in range(min(_SLICE, len(left))):
+                self._take_pools(state, left.pop())
+            for _ in range(min(_SLICE, len(state.dirty_minutes))):
+                self._take_pools(state, state.dirty_minutes.pop())
+            if enough is not None and enough():
+                return False
+        return True
+
+    def _take_pools(self, state: State, job_id: int) -> None:
+        """What a job takes of pools, nothing else of it having changed."""
+        job = state.jobs.get(job_id)
+        if job is None or job_id in state.dirty_active or job_id in state.dirty_jobs:
+            return  # all of it will be taken
+        if job.is_active:
+            if not self.spans.set_pools(job_id, self.pools.take_running(state, job)):
+                self._take_active(state, job_id)
+        elif job_id in self.queue.slot_of:
+            self._set_pools(state, job)
+
+    def is_behind(self, state: State) -> bool:
+        """True while the accounts have changed and not all jobs have been looked at since: nothing may start."""
+        return bool(self._pools_of or state.to_look_at) or self.pools.is_stale()
 
     def take_running(self, state: State) -> None:
         """Take what changed of running jobs only, so that the pools are the state's; the queue stays as it is."""
-        if not self.pools.is_stale() and not self.nodes.is_stale(state):
+        if not self.is_behind(state) and not self.nodes.is_stale(state):
             self._take_running(state)
 
     def peek(self, state: State) -> None:
@@ -128,10 +158,7 @@ class Columns:
         needs, extra = self.shapes.freeze_needs(rows.host)
         pools, pool, amount = self.pools.freeze()
         jobs, places = self.queue.freeze_ahead(now, pool, amount)
-        spans = self.spans.freeze(now, tables.part_room)
-        for more in reservations.licence_spans(now, self.pools.number_of_licence, spans.gres.shape[1]):
-            both = (spans, more)
-            spans = SpanArrays._make(np.concatenate([getattr(t, n) for t in both]) for n in SpanArrays._fields)
+        pools, spans = self.with_licences(now, pools, self.spans.freeze(now, tables.part_room))
         return Snapshot(
             t=now,
             revision=self.revision,
@@ -177,6 +204,18 @@ class Columns:
             most[row] = closes.get(name, NEVER)
         limit = np.minimum(np.where(queue.limit_s > 0, queue.limit_s, NEVER), most[queue.shape])
         return queue._replace(limit_s=np.where(limit >= NEVER, queue.limit_s, limit))
+
+    def with_licences(self, now: float, pools: PoolArrays, spans: SpanArrays) -> tuple[PoolArrays, SpanArrays]:
+        """Pools and spans with what reservations hold of licences, now and later: as spans, out of all there are."""
+        reservations, pool_of = self.rows.reservations, self.pools.number_of_licence
+        for pool, count in reservations.licences_held(pool_of):
+            total = pools.total.copy()
+            total[pool] += count
+            pools = pools._replace(total=total)
+        for more in reservations.licence_spans(now, pool_of, spans.gres.shape[1]):
+            both = (spans, more)
+            spans = SpanArrays._make(np.concatenate([getattr(t, n) for t in both]) for n in SpanArrays._fields)
+        return pools, spans
 
     def waits_for_sockets(self, job_id: int) -> bool:
         """True if there are nodes that could serve the job but for how their free CPUs lie in sockets now."""
@@ -278,24 +317,37 @@ class Columns:
 
     def _take_running(self, state: State) -> None:
         for job_id in state.dirty_active:
-            job = state.jobs.get(job_id)
-            if job is not None and job.is_active:
-                part = self.shapes.index.get(job.partition, -1)
-                self.spans.take(state, job, part, self.pools.take_running(state, job))
-                self.spans.set_group(job_id, self.history.group(job.uid, job.spec.name))
-            else:
-                self.pools.drop_running(job_id)
-                self.spans.drop(job_id)
-                if job is not None:
-                    self._learn(job)
+            self._take_active(state, job_id)
         state.dirty_active.clear()
         self.pools.refresh(state)
+
+    def _take_active(self, state: State, job_id: int) -> None:
+        job = state.jobs.get(job_id)
+        if job is not None and job.is_active:
+            part = self.shapes.index.get(job.partition, -1)
+            self.spans.take(state, job, part, self.pools.take_running(state, job))
+            self.spans.set_group(job_id, self.history.group(job.uid, job.spec.name))
+        else:
+            self.pools.drop_running(job_id)
+            self.spans.drop(job_id)
+            if job is not None:
+                self._learn(job)
 
     def _learn(self, job: JobRecord) -> None:
         """How long a job ran that ended by itself or at its limit."""
         if job.state in _TELLING and job.t_start:
             run_s = job.t_end - job.t_start - job.suspended_s
             self.history.learn(job.uid, job.spec.name, run_s, job.time_limit_s)
+
+    def take_jobs(self, state: State, job_ids: Iterable[int]) -> None:
+        """Take what changed of these jobs."""
+        for job_id in job_ids:
+            self._take_job(state, job_id)
+
+    def _set_pools(self, state: State, job: JobRecord) -> None:
+        self.queue.set_no_reserve(job.job_id, job.spec.qos in state.limit_book.no_reserve)
+        if self.sources.pools:
+            self.queue.set_pools(job.job_id, *self.pools.wanted(state, job))
 
     def _take_job(self, state: State, job_id: int) -> None:
         job = state.jobs.get(job_id)
@@ -306,9 +358,7 @@ class Columns:
         count = 1 if job.pending is None else state.tasks_startable(job)
         if self.queue.same(job_id, job.spec, job.priority, len(job.excluded_nodes)):
             self.queue.set_count(job_id, count, CODES.get(job.reason, 0))
-            self.queue.set_no_reserve(job_id, job.spec.qos in state.limit_book.no_reserve)
-            if self.sources.pools:
-                self.queue.set_pools(job_id, *self.pools.wanted(state, job))
+            self._set_pools(state, job)
             return
         if job_id in self.queue.slot_of:
             self._remove(job_id)
@@ -336,9 +386,7 @@ class Columns:
                 entries.append(Entry(partition.priority_tier, len(entries), head, limit_s))
         self.queue.add(job, count, CODES.get(job.reason, 0), entries, shapes)
         self.queue.set_group(job.job_id, self.history.group(job.uid, spec.name))
-        self.queue.set_no_reserve(job.job_id, spec.qos in state.limit_book.no_reserve)
-        if self.sources.pools:
-            self.queue.set_pools(job.job_id, *self.pools.wanted(state, job))
+        self._set_pools(state, job)
 
     def _remove(self, job_id: int) -> None:
         self._spare.extend(self.queue.remove(job_id))

@@ -36,7 +36,7 @@ from helixctld.schedule.priorities import PriorityColumns
 from helixctld.schedule.recheck import Recheck, version_of
 from helixctld.schedule.reserved_words import ReservedWords
 from helixctld.schedule.sources import Sources
-from helixctld.schedule.verify import AcceptedStart, verify
+from helixctld.schedule.verify import AcceptedStart, Conflict, Verified, verify
 
 LOOK_S = 2e-9  #: what looking at a node for an entry takes, compiled
 INLINE_S = 0.004  #: a pass that needs more is not planned on the loop
@@ -46,6 +46,8 @@ FULL_FACTOR = 10_000  #: with an expected start for every job
 CHEAP_S = 0.01  #: a full pass that took less to plan is done in place of a quick one
 FULL_SPACING = 20.0  #: full passes beside quick ones take at most this part of a planner's time
 QUICK_INLINE_S = 0.008  #: a quick pass that took less to plan is planned inline
+SLICE = 32  #: jobs taken between two looks at the time, see `Cycle.catch_up`
+BACKLOG = 512  #: so many changed jobs are taken at once
 FRUITLESS_MAX = 3  #: after so many passes without one accepted start, plan inline
 CONFLICT_DELAY_S = 0.005
 CONFLICT_DELAY_MAX_S = 1.0
@@ -191,8 +193,31 @@ class Cycle:
         self._ahead_snapshot = snapshot = self._freeze(state, now, full=True)
         return snapshot
 
+    def catch_up(self, state: State, now: float, enough: Callable[[], bool]) -> bool:
+        """Take some of what a change of accounts, a decay or very many changes leave to do before the next pass, until
+        `enough` says so; True if `prepare` will find little to do.  Loop's thread, between passes."""
+        columns, priorities = self.columns, self.priorities
+        columns.update_cluster(state)
+        while True:
+            if state.to_look_at:
+                state.look_at_some(now, SLICE)
+            elif priorities is not None and priorities.begin(state, now):
+                pass
+            elif priorities is not None and priorities.is_behind:
+                columns.queue.set_priorities(priorities.more(state, now, 8 * SLICE))
+            elif len(state.dirty_jobs) > BACKLOG:
+                some = [state.dirty_jobs.pop() for _ in range(SLICE)]
+                if priorities is not None:
+                    columns.queue.set_priorities(priorities.take(state, some, now))
+                columns.take_jobs(state, some)
+            else:
+                return columns.catch_up_pools(state, enough)
+            if enough():
+                return False
+
     def _freeze(self, state: State, now: float, *, full: bool) -> Snapshot:
         columns = self.columns
+        state.look_at_some(now, len(state.to_look_at))
         self.refresh_priorities(state, now)
         columns.update(state)
         if self._reloads != columns.cluster_version[1]:  # rows are other nodes now
@@ -251,17 +276,11 @@ class Cycle:
         columns = self.columns
         columns.update_cluster(state)
         columns.take_running(state)
-        verified = verify(
-            plan,
-            state,
-            pick=self.select.pick_cpus,
-            spec_of=columns.queue.spec_of,
-            pools=columns.pools,
-            now=now,
-            over_run_s=self.options.resv_over_run_s,
-            parts_of=columns.shapes.parts_asked,
-            recheck=None if self._cluster == version_of(columns) else Recheck(columns, self._cluster),
-        )
+        if columns.is_behind(state):  # the accounts changed: what running jobs take of the new limits is not known yet
+            late = [Conflict(job_id, "limits have changed") for job_id in plan.start_job.tolist()]
+            verified = Verified(conflicts=late)
+        else:
+            verified = self._verify(plan, state, now)
         reasons = self._reasons(plan, state)
         if plan.later is not None and self.options.bf_mode == "conservative":
             self.kept.take(plan.t, plan.later, snapshot.generation, self.options.bf_resolution_s)
@@ -281,6 +300,20 @@ class Cycle:
             again_s = 0.0
         self.pace.finished(done, loop_s, again_s=again_s, waiting=waiting)
         return verified.accepted, reasons
+
+    def _verify(self, plan: Plan, state: State, now: float) -> Verified:
+        columns = self.columns
+        return verify(
+            plan,
+            state,
+            pick=self.select.pick_cpus,
+            spec_of=columns.queue.spec_of,
+            pools=columns.pools,
+            now=now,
+            over_run_s=self.options.resv_over_run_s,
+            parts_of=columns.shapes.parts_asked,
+            recheck=None if self._cluster == version_of(columns) else Recheck(columns, self._cluster),
+        )
 
     def commit_ahead(self, plan: Plan, state: State, now: float) -> list[NewReason]:
         """End a full pass beside the quick ones: what it foresees is taken, starts are left to the next quick pass."""

@@ -7,6 +7,7 @@ a changed job, and a freeze copies what changed.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,9 @@ class PoolColumns:
         self._versions: tuple[int, ...] = ()
         self.epoch = 0  # rises when pools get other numbers
         self._frozen: tuple[PoolArrays, Int32, Int64] | None = None
+        self._past: list[dict[Any, Any]] = []  # what was known before `reload`: letting go of it all at once takes long
+        self._counting = [source for source in sources.pools if isinstance(source, CountingPoolSource)]
+        self._moving = {source.name: source for source in sources.pools if isinstance(source, MovingPoolSource)}
 
     def is_stale(self) -> bool:
         """True if a source says that everything must be asked again."""
@@ -50,9 +54,21 @@ class PoolColumns:
         """Forget everything; the caller takes all jobs again."""
         self._versions = tuple(source.version for source in self.sources.pools)
         self.keys, self._index, self._total, self._used = [], {}, [], []
+        self._past += [held for held in (self._held, self._at) if held]
         self._held, self._at, self._pool, self._amount = {}, {}, [], []
         self.epoch += 1
         self._frozen = None
+
+    def let_go(self, count: int) -> bool:
+        """Forget some of what was known before the last `reload`; True if nothing is left of it."""
+        while self._past and count > 0:
+            old = self._past[-1]
+            for _ in range(min(count, len(old))):
+                old.popitem()
+            count -= len(old) + 1
+            if not old:
+                self._past.pop()
+        return not self._past
 
     def wanted(self, state: State, job: JobRecord) -> tuple[int, int]:
         """Where the list of a waiting job starts, and how long it is."""
@@ -99,9 +115,8 @@ class PoolColumns:
     def taken_by(self, state: State, job: JobRecord, alloc: Allocation) -> Amounts:
         """What the job takes while it runs with `alloc`: also of pools that only count it."""
         amounts = dict(self.amounts_of(state, job, alloc))
-        for source in self.sources.pools:
-            if isinstance(source, CountingPoolSource):
-                self._add(amounts, state, source, source.counts(state, job, alloc))
+        for source in self._counting:
+            self._add(amounts, state, source, source.counts(state, job, alloc))
         return tuple(sorted(amounts.items()))
 
     def number_of_licence(self, name: str) -> int:
@@ -127,9 +142,8 @@ class PoolColumns:
 
     def refresh(self, state: State) -> None:
         """Ask anew for totals that move by themselves (minutes that are left)."""
-        sources = {source.name: source for source in self.sources.pools if isinstance(source, MovingPoolSource)}
-        for pool, key in enumerate(self.keys) if sources else ():
-            source = sources.get(key[0])
+        for pool, key in enumerate(self.keys) if self._moving else ():
+            source = self._moving.get(key[0])
             if source is not None and source.is_moving(key):
                 total = source.total(state, key)
                 if total != self._total[pool]:

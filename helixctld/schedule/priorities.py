@@ -39,6 +39,8 @@ class PriorityColumns:
         self._seen: tuple[object, ...] = ()
         self._t_all = float("-inf")
         self._partitions: dict[str, int] = {}
+        self._jobs_left: list[int] = []  # to be read again
+        self._rows_left: list[int] = []  # to be computed again
         self._forget()
 
     def set_options(self, options: PriorityOptions) -> None:
@@ -58,24 +60,55 @@ class PriorityColumns:
 
         Gives the new priorities by job id.
         """
+        changed: dict[int, int] = {}
+        self.begin(state, now)
+        while self.is_behind:
+            changed |= self.more(state, now, len(state.jobs) + 1)
+        return changed | self.take(state, state.dirty_jobs, now)
+
+    @property
+    def is_behind(self) -> bool:
+        """True while `more` has something to do."""
+        return bool(self._jobs_left or self._rows_left)
+
+    def begin(self, state: State, now: float) -> bool:
+        """See whether all priorities are to be made anew; if so `more` makes them, some at a time.  True if it is so
+        since this call."""
         versions = self._versions(state)
-        everything = self._seen != versions or self.due_in(state, now) <= 0
+        if self._seen == versions and self.due_in(state, now) > 0:
+            return False
         if self._shares_seen != (state.usage_version, state.accounts_version):
             self._shares_seen = state.usage_version, state.accounts_version
             self._read_shares(state)
         if self._seen != versions:
             self._seen = versions
-            self._forget()
+            if self._tres.shape[1] != len(self.options.weight_tres):
+                self._forget()
             self._read_scale(state)
-            for job in state.jobs.values():
-                self._take(state, job)
-            rows = []
-        else:
-            rows = self._take_dirty(state)
-        if everything:
-            self._t_all = now
-            self.recalculated += 1
-            rows = list(self._row.values())
+            self._jobs_left = list(state.jobs)
+        self._t_all = now
+        self.recalculated += 1
+        self._rows_left = list(self._row.values())
+        return True
+
+    def more(self, state: State, now: float, count: int) -> dict[int, int]:
+        """The new priorities of up to `count` jobs more."""
+        if some := self._jobs_left[-count:]:
+            del self._jobs_left[-count:]
+            return self.take(state, some, now)
+        rows = [row for row in self._rows_left[-count:] if self._ids[row] in state.jobs]
+        del self._rows_left[-count:]
+        return self._write(state, rows, now) if rows else {}
+
+    def take(self, state: State, job_ids: Iterable[int], now: float) -> dict[int, int]:
+        """Read these jobs, and give them their priorities."""
+        rows = []
+        for job_id in job_ids:
+            job = state.jobs.get(job_id)
+            if job is None:
+                self._drop(job_id)
+            elif (row := self._take(state, job)) is not None:
+                rows.append(row)
         return self._write(state, rows, now) if rows else {}
 
     def factors(self, ids: Iterable[int]) -> tuple[list[int], Priorities]:
@@ -92,18 +125,6 @@ class PriorityColumns:
         if job.is_waiting:
             return job.pending is None or bool(job.pending)
         return job.is_active and "CALCULATE_RUNNING" in self.options.flags
-
-    def _take_dirty(self, state: State) -> list[int]:
-        rows = []
-        for job_id in state.dirty_jobs:
-            job = state.jobs.get(job_id)
-            if job is None:
-                self._drop(job_id)
-                continue
-            row = self._take(state, job)
-            if row is not None:
-                rows.append(row)
-        return rows
 
     def _take(self, state: State, job: JobRecord) -> int | None:
         """Read a job into its row; None if it has none any more."""

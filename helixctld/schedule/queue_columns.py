@@ -105,6 +105,7 @@ class QueueColumns:
         self._order = np.zeros(0, np.int32)
         self._order_key = np.zeros(0, np.int64)
         self._new: list[int] = []
+        self._moved: set[int] = set()  # in `_order`, or in `_new`, with another key than they had there
         self._dead: list[int] = []
         self._dead_slots: list[int] = []
         self._frozen: QueueArrays | None = None
@@ -212,8 +213,7 @@ class QueueColumns:
         return self._user[: max(1, len(self._slots))].copy()
 
     def set_priorities(self, priorities: Mapping[int, int]) -> None:
-        """Take new priorities (by job id) of jobs in the queue; one sort for all of them."""
-        changed: list[int] = []
+        """Take new priorities (by job id) of jobs in the queue; they find their places at the next freeze."""
         for job_id, priority in priorities.items():
             slot = self.slot_of.get(job_id)
             held = self._slots[slot] if slot is not None else None
@@ -221,13 +221,8 @@ class QueueColumns:
                 continue
             for e in held.entries:
                 self._e_key[e] += min(held.priority, 1 << 33) - min(priority, 1 << 33)
+                self._moved.add(e)
             held.priority = priority
-            changed.extend(held.entries)
-        if changed:
-            again = set(changed)
-            self._new = [*(e for e in self._new if e not in again), *changed]
-            self._order = self._order[~np.isin(self._order, changed)]
-            self._order_key = self._e_key[self._order]
             self._frozen = None
 
     def remove(self, job_id: int) -> list[int]:
@@ -335,6 +330,13 @@ class QueueColumns:
 
     def _settle(self) -> None:
         """Bring `_order` up to date."""
+        if self._moved:  # out of their places, and in again as if they were new
+            gone = np.zeros(max(1, self._entries), np.bool_)
+            gone[list(self._moved)] = True
+            self._order = self._order[~gone[self._order]]
+            self._order_key = self._e_key[self._order]
+            self._new = [*(e for e in self._new if e not in self._moved), *self._moved]
+            self._moved = set()
         if self._dead:
             keep = self._alive[self._order]
             self._order, self._order_key = self._order[keep], self._order_key[keep]

@@ -88,6 +88,16 @@ class SpanColumns:
         self._of[job.job_id] = spans
         self._start[spans] = job.t_start + job.suspended_s
 
+    def set_pools(self, job_id: int, pools: Amounts) -> bool:
+        """Take other amounts of the pools that an active job takes from; False if they are other pools."""
+        amounts = dict(pools)
+        own = [at for at in self._of.get(job_id, ()) if self._pool[at] >= 0]
+        if not amounts.keys() <= {int(self._pool[at]) for at in own}:
+            return False
+        for at in own:
+            self._cpus[at] = amounts.get(int(self._pool[at]), 0)
+        return True
+
     def set_group(self, job_id: int, group: int) -> None:
         """The job's group in `RunTimes`."""
         self._group[self._of.get(job_id, [])] = group
