@@ -6,6 +6,7 @@ from helix.errors import Conflict, Denied, HelixError, Never, NotFound, UsageErr
 from helix.hostlist import parse_hostlist
 from helix.model.job import JobRecord, JobSpec
 from helix.model.reservation import ReservationRecord, Share
+from helix.quoting import one_line
 from helix.timefmt import format_timestamp
 from helixctld.core.caller import Caller
 from helixctld.core.nearest import did_you_mean
@@ -20,7 +21,7 @@ def require(state: State, name: str) -> ReservationRecord:
     r = state.reservations.get(name)
     if r is None:
         raise NotFound(
-            f"no reservation '{name[:80]}'", code="RESERVATION_UNKNOWN",
+            f"no reservation '{one_line(name)}'", code="RESERVATION_UNKNOWN",
             hint=did_you_mean(name, state.reservations) or "hctl show reservation lists them",
         )  # fmt: skip
     return r

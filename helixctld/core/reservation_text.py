@@ -106,7 +106,7 @@ class Asked:
             for name in names:
                 if name not in self.state.nodes:
                     raise NotFound(
-                        f"no node '{name[:80]}'", code="NODE_UNKNOWN", hint=did_you_mean(name, self.state.nodes)
+                        f"no node '{one_line(name)}'", code="NODE_UNKNOWN", hint=did_you_mean(name, self.state.nodes)
                     )
         if sign == "+":
             names = [*self.r.shares, *(name for name in names if name not in self.r.shares)]
@@ -161,7 +161,7 @@ class Asked:
         """PartitionName."""
         if text and text not in self.state.partitions:
             hint = did_you_mean(text, self.state.partitions)
-            raise NotFound(f"no partition '{text[:80]}'", code="PARTITION_UNKNOWN", hint=hint)
+            raise NotFound(f"no partition '{one_line(text)}'", code="PARTITION_UNKNOWN", hint=hint)
         self.r.partition = text
         self.counted = True
 

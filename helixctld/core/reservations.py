@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from helix.errors import Conflict, Denied, LimitExceeded, NotFound
 from helix.model import events as ev
 from helix.model.reservation import RESERVATION_FLAGS, ReservationRecord
+from helix.quoting import one_line
 from helix.sched.licences import licences_of
 from helix.timefmt import clock_of, format_timestamp
 from helixctld.core.caller import Caller
@@ -139,7 +140,7 @@ def _check_users(state: State, r: ReservationRecord, before: list[str]) -> None:
         known = {association.account for association in state.accounts.associations.values()}
         for name in r.accounts:
             if name not in known and name not in before:
-                raise NotFound(f"no account '{name[:80]}'", code="ACCOUNT_UNKNOWN", hint=did_you_mean(name, known))
+                raise NotFound(f"no account '{one_line(name)}'", code="ACCOUNT_UNKNOWN", hint=did_you_mean(name, known))
     if not (r.users or r.accounts or r.groups):
         raise invalid("who may use it is not said", "give Users=, Accounts= or Groups=")
     if r.users and r.groups:
@@ -297,7 +298,9 @@ def _check_licences(state: State, r: ReservationRecord, now: float) -> None:
     for name, count in r.licenses.items():
         total = state.licences.get(name)
         if total is None:
-            raise NotFound(f"no licence '{name[:80]}'", code="LICENSE_UNKNOWN", hint=did_you_mean(name, state.licences))
+            raise NotFound(
+                f"no licence '{one_line(name)}'", code="LICENSE_UNKNOWN", hint=did_you_mean(name, state.licences)
+            )
         others = {
             other.name: other.licenses[name]
             for other in state.reservations.values()

@@ -216,7 +216,7 @@ class Feasibility:
         return {
             "test": True,
             "nodes": format_hostlist(first.shares),
-            "cpus": 0,
+            "cpus": self.columns.shapes.request_for(record.spec, state.partitions[partition]).cpus_total,
             "partition": partition,
             "now": False,
             "t_start": first.t_start,

@@ -52,7 +52,7 @@ class Forecast:
         self.options = options
         self.now = now
         pool_at, pool_n = columns.pools.wanted(state, job)
-        self.pools, pool, amount = columns.pools.freeze()
+        pools, pool, amount = columns.pools.freeze()
         self.nodes, self.rows = columns.rows.freeze(columns.nodes.freeze(), now)
         waited = max(0.0, now - (job.t_eligible or now))
         self.jobs = JobArrays(
@@ -66,7 +66,8 @@ class Forecast:
             pool=pool,
             amount=amount,
         )
-        self._running = columns.spans.freeze(now, columns.shapes.freeze()[1].part_room)
+        running = columns.spans.freeze(now, columns.shapes.freeze()[1].part_room)
+        self.pools, self._running = columns.with_licences(now, pools, running)
         self._outlook = outlook
         slot = columns.queue.slot_of.get(job.job_id, -1)
         self._own = slot

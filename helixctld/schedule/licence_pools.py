@@ -52,8 +52,14 @@ class LicencePools:
 
     def words(self, state: State, key: PoolKey) -> tuple[Reason, str]:
         """Licenses, and which; how many are in use may be another number by the time it is read."""
-        where = f" of reservation {key[2]}" if len(key) > 2 else ""
-        return Reason.LICENSES, f"too few licences {key[1]}{where} are free, of {self.total(state, key)}"
+        if len(key) > 2:
+            where, total = f"{key[1]} of reservation {key[2]}", self.total(state, key)
+            return Reason.LICENSES, f"too few licences {where} are free, of {total}"
+        words = f"too few licences {key[1]} are free, of {state.licences.get(key[1], 0)}"
+        holders = [r.name for r in state.reservations.values() if r.active and key[1] in r.licenses]
+        if holders:
+            words += f", {licences_reserved(state)[key[1]]} of them kept by reservation {', '.join(holders)}"
+        return Reason.LICENSES, words
 
     def _key(self, state: State, licence: str, inside: str) -> PoolKey:
         for name in inside.split(",") if inside else ():

@@ -241,15 +241,20 @@ class ReservationColumns:
             self._add_beyond(table, now, own, self.options.resv_over_run_s)
         return [table.freeze()]
 
+    def licences_held(self, pool_of: Callable[[str], int]) -> list[tuple[int, int]]:
+        """Pools whose totals leave out what an active reservation holds of them, and how much that is."""
+        active = (item for r in self.records if r.active for item in r.licenses.items())
+        return [(pool, count) for name, count in active if (pool := pool_of(name)) >= 0]
+
     def licence_spans(self, now: float, pool_of: Callable[[str], int], kinds: int) -> list[SpanArrays]:
-        """Spans of the licences that reservations will hold; what active ones hold is not in the pools' totals.
+        """Spans of the licences that reservations hold and will hold: see `licences_held`.
         `pool_of`: number of a licence's pool, -1 = nobody asks for it; `kinds`: of GRES."""
         table = _Table(kinds)
         for r in self.records:
             pools = [(pool, n) for name, n in r.licenses.items() if (pool := pool_of(name)) >= 0]
             if not pools:
                 continue
-            for t_from, t_to in occurrences(r, r.t_end if r.active else now, now + self.options.bf_window_s + BEYOND_S):
+            for t_from, t_to in occurrences(r, now, now + self.options.bf_window_s + BEYOND_S):
                 begin, end = max(0, int(np.floor(t_from - now))), max(1, int(np.ceil(min(t_to - now, NEVER))))
                 for pool, n in pools:
                     table.one(pool, begin, end, np.array([n, 0, *[0] * kinds], np.int64))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from helpers.core_builders import picture
 from helpers.sched_world import World
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -172,6 +172,7 @@ words = st.one_of(
 
 
 @settings(deadline=None, max_examples=120)
+@example({"partition": "0\n0"}, False)
 @given(st.dictionaries(st.sampled_from(sorted(RESERVATION_KEYS)), words, max_size=6), st.booleans())
 def test_whatever_is_asked_is_done_or_refused(asked, change):
     w = World(2, 4)

@@ -280,6 +280,23 @@ def test_licences_are_kept_for_those_inside() -> None:
         reserve(w, Licenses="matlab:2")
 
 
+def test_a_start_is_foreseen_for_when_a_reservation_gives_its_licences_back() -> None:
+    w = made(Backfill(), nodes=2)
+    w.state.set_licences({"matlab": 3})
+    r = reserve(w, Licenses="matlab:2", StartTime="now")
+    tick(w, 1)
+    job = submit(w, 30, licenses="matlab:2")
+    assert started(w) == set()
+    found = w.cycle.expectation(job.job_id)
+    assert found is not None
+    assert r.t_end <= found.t_late <= r.t_end + 60
+    text = f"too few licences matlab are free, of 3, 2 of them kept by reservation {r.name}"
+    assert (job.reason, job.reason_text) == (Reason.LICENSES, text)
+    spec = JobSpec(licenses="matlab:2", time_limit_s=1800)
+    answer = w.feasibility.test_only(w.state, JobRecord(job_id=0, uid=1000, gid=1000, spec=spec), w.now)
+    assert r.t_end <= answer["t_start"] <= r.t_end + 60 + 1800
+
+
 def test_test_only_looks_inside() -> None:
     w = made(Backfill())
     r = reserve(w, Nodes="n2", StartTime="now+1hour")
