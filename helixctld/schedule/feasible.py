@@ -133,7 +133,7 @@ class Feasibility:
             work = look_at(columns)
             scattered = ""
             for head, chain in zip(columns.shapes.heads(row), request.chains, strict=True):
-                if not is_able(work, columns.shapes.parts(head), down=True):
+                if chain[0].soft or not is_able(work, columns.shapes.parts(head), down=True):
                     continue
                 if not spec.segment or not are_segments(chain):
                     return None

@@ -88,8 +88,8 @@ def why(
     rank = {str(reason): code for code, reason in REASONS.items()}
     best = max(looks, key=lambda look: rank.get(look["reason"], 0))
     answer.update(best)
-    if answer["reason"] == Reason.RESOURCES and job.reason is Reason.PRIORITY:
-        answer["reason"] = str(job.reason)  # what is free matters once those ahead have started
+    if {answer["reason"], job.reason} <= {Reason.RESOURCES, Reason.PRIORITY}:
+        answer["reason"] = str(job.reason)  # whichever it is goes by those ahead, as the last pass found them
     if not answer["t_expected"] and (words := _deadline(state, job, now)):
         answer["text"] += f"; {words}"
     if words := reserved.in_the_way(job)[0]:

@@ -36,8 +36,9 @@ def test_the_preference_takes_the_place_of_the_constraint() -> None:
     assert w.where(other) == ["n2"]
 
 
-def test_a_job_that_waits_is_told_of_the_first_node_that_comes_free() -> None:
-    w = world("conservative")
+@pytest.mark.parametrize("mode", MODES)
+def test_a_job_that_waits_is_promised_the_first_node_that_comes_free(mode: str) -> None:
+    w = world(mode)
     for name, hours in (("n1", 1), ("n2", 3), ("n3", 2)):
         w.submit(cpus_per_task=4, nodelist=name, time_limit_s=hours * HOUR)
     w.run()
@@ -47,6 +48,12 @@ def test_a_job_that_waits_is_told_of_the_first_node_that_comes_free() -> None:
     assert found is not None
     assert found.nodes == ["n1"]
     assert "fast" not in w.why(job)["text"]
+    w.submit(cpus_per_task=4, time_limit_s=10 * HOUR)
+    w.run()
+    for running in [job for job in w.state.jobs.values() if job.is_active and w.where(job) == ["n2"]]:
+        w.end(running)
+    assert job in w.run()
+    assert w.where(job) == ["n2"]
 
 
 def test_several_preferences_are_tried_in_their_order() -> None:
