@@ -73,7 +73,7 @@ def to_look_at(snapshot: Snapshot, able: Flags | None = None) -> Flags | None:
     fresh = np.ones(len(snapshot.generation), np.bool_)
     fresh[:count] = old.generation[:count] != snapshot.generation[:count]
     fresh[:count] |= queue.starts[:count] > old.queue.starts[:count]
-    if fresh[past.slots].any():  # who was promised a start is gone
+    if (past.slots >= len(fresh)).any() or fresh[past.slots].any():  # who was promised a start is gone
         return None
     fresh[past.slots] = True
     left, before = snapshot.pools.total - snapshot.pools.used, old.pools.total - old.pools.used

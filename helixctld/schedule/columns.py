@@ -179,7 +179,7 @@ class Columns:
             spans=spans,
             kept=None if kept is None else kept.freeze(now, places, self.queue, self.shapes.options.bf_resolution_s),
             estimate_s=self.queue.estimates(self.history) if full else _NONE,
-            recent_s=self.queue.recent(self.history),
+            recent_s=self.queue.recent(self.history) if self.shapes.options.bf_mode == "default" else _NONE,
             likely=self.spans.likely(now, self.history, spans) if full else spans.t_to,
             generation=places.generation,
             no_reserve=self.queue.no_reserve(),
@@ -316,7 +316,8 @@ class Columns:
         return self.queue.ahead_of(job_id, shapes.part, self.shapes.index[partition], gone)
 
     def _take_running(self, state: State) -> None:
-        for job_id in state.dirty_active:
+        several = len(state.dirty_active) > 1  # what ended jobs teach is learnt in the order of their ends
+        for job_id in sorted(state.dirty_active, key=lambda n: _end(state, n)) if several else state.dirty_active:
             self._take_active(state, job_id)
         state.dirty_active.clear()
         self.pools.refresh(state)
@@ -402,3 +403,8 @@ def _mark(partition: PartitionRecord) -> tuple[object, ...]:
     """Everything of a partition but its state, to tell whether requests in it must be read again."""
     fields = zip(partition.__struct_fields__, astuple(partition), strict=True)
     return tuple(tuple(value) if isinstance(value, list) else value for name, value in fields if name != "state")
+
+
+def _end(state: State, job_id: int) -> tuple[float, int]:
+    job = state.jobs.get(job_id)
+    return (0.0 if job is None else job.t_end), job_id

@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from helix_native.ahead_arrays import NEVER, JobArrays
 from helix_native.arrays import Int8, Int32, Int64, QueueArrays
 
 _LAST_TASK = 1 << 40  #: an array's own record comes after its tasks
+_SLOTS_LEAST = 64  #: a table of no more slots is never cut
 _TIER_SHIFT = 34  #: priorities are below 2**32 (clamped to 2**33), tiers below 2**16
 
 
@@ -74,7 +76,7 @@ class QueueColumns:
     def __init__(self) -> None:
         self.slot_of: dict[int, int] = {}
         self._slots: list[_Slot | None] = []
-        self._free_slots: list[int] = []
+        self._free_slots: list[int] = []  # heap: low ones first, so that a table that was long once can be cut again
         self._job_id = np.zeros(64, np.int64)
         self._count = np.zeros(64, np.int32)
         self.told = np.zeros(64, np.int8)
@@ -110,6 +112,8 @@ class QueueColumns:
         self._dead_slots: list[int] = []
         self._frozen: QueueArrays | None = None
         self._ids: Int64 | None = None
+        #: by slot: what waiting does not change; generations; users
+        self._fixed: tuple[JobArrays, Int64, Int64] | None = None
 
     def __len__(self) -> int:
         return len(self.slot_of)
@@ -150,7 +154,7 @@ class QueueColumns:
     def add(self, job: JobRecord, count: int, told: int, entries: list[Entry], shapes: list[int]) -> None:
         """Put a job into the queue; it must not be there.  `shapes`: what `remove` gives back."""
         job_id, priority = job.job_id, job.priority
-        slot = self._free_slots.pop() if self._free_slots else self._grow_slots()
+        slot = heappop(self._free_slots) if self._free_slots else self._grow_slots()
         self.slot_of[job_id] = slot
         self._job_id[slot], self._count[slot], self.told[slot] = job_id, count, told
         task = _LAST_TASK if job.array_task_id is None else job.array_task_id
@@ -173,12 +177,13 @@ class QueueColumns:
         self._limit[slot] = min((entry.limit_s or NEVER for entry in entries), default=NEVER)
         self.told_pool[slot] = -1
         self._slots[slot] = _Slot(spec, priority, len(job.excluded_nodes), ids, shapes)
-        self._frozen = self._ids = None
+        self._frozen = self._ids = self._fixed = None
 
     def set_pools(self, job_id: int, at: int, count: int) -> None:
         """Where the list of pools of a job is (`PoolColumns.wanted`)."""
         slot = self.slot_of[job_id]
         self._pool_at[slot], self._pool_n[slot] = at, count
+        self._fixed = None
 
     def set_no_reserve(self, job_id: int, flag: bool) -> None:
         """Whether the job is never promised a start."""
@@ -210,7 +215,7 @@ class QueueColumns:
 
     def users(self) -> Int64:
         """Uid by slot.  [J]"""
-        return self._user[: max(1, len(self._slots))].copy()
+        return self._user[: max(1, len(self._slots))].copy() if self._fixed is None else self._fixed[2]
 
     def set_priorities(self, priorities: Mapping[int, int]) -> None:
         """Take new priorities (by job id) of jobs in the queue; they find their places at the next freeze."""
@@ -265,26 +270,33 @@ class QueueColumns:
         """What goes with the queue of `freeze`, with times from `now` (epoch seconds) on.  `pool`, `amount`: the lists
         that `set_pools` points into."""
         count = max(1, len(self._slots))
-        deadline, begin = self._deadline[:count], self._begin[:count]
-        none = np.zeros(count, np.int64)
-        return (
-            JobArrays(
-                limit_min_s=self._limit_min[:count].copy(),
-                t_deadline=np.where(
-                    (deadline > 0) & (self._limit[:count] < NEVER), np.floor(deadline - now), NEVER
-                ).astype(np.int64)  # a job without a limit may start as long as its deadline has not passed
-                if deadline.any()
-                else none + NEVER,
-                t_begin=np.ceil(np.maximum(begin - now, 0)).astype(np.int64) if begin.any() else none,
-                waited_s=np.maximum(now - self._eligible[:count], 0).astype(np.int64),
-                order=self._limit[:count].copy(),
-                pool_at=self._pool_at[:count].copy(),
-                pool_n=self._pool_n[:count].copy(),
-                pool=pool,
-                amount=amount,
-            ),
-            Places(self._order, self._generation[:count].copy()),
+        if self._fixed is None:
+            self._fixed = (
+                JobArrays(
+                    limit_min_s=self._limit_min[:count].copy(),
+                    t_deadline=np.full(count, NEVER, np.int64),
+                    t_begin=np.zeros(count, np.int64),
+                    waited_s=np.zeros(count, np.int64),
+                    order=self._limit[:count].copy(),
+                    pool_at=self._pool_at[:count].copy(),
+                    pool_n=self._pool_n[:count].copy(),
+                    pool=pool,
+                    amount=amount,
+                ),
+                self._generation[:count].copy(),
+                self._user[:count].copy(),
+            )
+        jobs, generation, _ = self._fixed
+        jobs = jobs._replace(
+            waited_s=np.maximum(now - self._eligible[:count], 0).astype(np.int64), pool=pool, amount=amount
         )
+        deadline, begin = self._deadline[:count], self._begin[:count]
+        if deadline.any():  # a job without a limit may start as long as its deadline has not passed
+            due = (deadline > 0) & (self._limit[:count] < NEVER)
+            jobs = jobs._replace(t_deadline=np.where(due, np.floor(deadline - now), NEVER).astype(np.int64))
+        if begin.any():
+            jobs = jobs._replace(t_begin=np.ceil(np.maximum(begin - now, 0)).astype(np.int64))
+        return jobs, Places(self._order, generation)
 
     def present(self, slots: Int32, generations: Int64) -> NDArray[np.bool_]:
         """Which of these jobs are still the ones that had the slots."""
@@ -343,8 +355,11 @@ class QueueColumns:
             self._new = [e for e in self._new if self._alive[e]]
             self._free_entries.extend(self._dead)
             self._dead = []
-        self._free_slots.extend(self._dead_slots)
+        for slot in self._dead_slots:
+            heappush(self._free_slots, slot)
         self._dead_slots = []
+        if len(self._slots) > max(_SLOTS_LEAST, 4 * len(self.slot_of)) and self._slots[-1] is None:
+            self._cut_slots()
         if not self._new:
             return
         new = self._sorted(np.array(self._new, np.int32))
@@ -369,6 +384,14 @@ class QueueColumns:
 
     def _tie(self, e: int) -> tuple[float, int, int, int]:
         return float(self._e_time[e]), int(self._e_id[e]), int(self._e_task[e]), int(self._e_pos[e])
+
+    def _cut_slots(self) -> None:
+        """Drop the free slots at the end: every pass copies what is by slot.  Generations stay in their column."""
+        while len(self._slots) > _SLOTS_LEAST and self._slots[-1] is None:
+            self._slots.pop()
+        self._free_slots = [slot for slot in self._free_slots if slot < len(self._slots)]
+        heapify(self._free_slots)
+        self._frozen = self._ids = self._fixed = None
 
     def _grow_slots(self) -> int:
         slot = len(self._slots)

@@ -195,6 +195,8 @@ class ReservationColumns:
 
     def gres(self, total: Int32, free: Int32) -> tuple[Int32, Int32]:
         """GRES of nodes and clones, all and free, from those of the nodes."""
+        if not self.clones:
+            return total.copy(), free.copy()
         mine = self._share[:, 2:].astype(np.int32), np.minimum(self._gres_free, free[self._clone_node])
         return np.concatenate([total, mine[0]]), np.concatenate([free, mine[1]])
 
@@ -249,6 +251,8 @@ class ReservationColumns:
     def licence_spans(self, now: float, pool_of: Callable[[str], int], kinds: int) -> list[SpanArrays]:
         """Spans of the licences that reservations hold and will hold: see `licences_held`.
         `pool_of`: number of a licence's pool, -1 = nobody asks for it; `kinds`: of GRES."""
+        if not self.records:
+            return []
         table = _Table(kinds)
         for r in self.records:
             pools = [(pool, n) for name, n in r.licenses.items() if (pool := pool_of(name)) >= 0]

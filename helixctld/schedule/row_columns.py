@@ -64,6 +64,7 @@ class RowColumns:
         self._gres = np.zeros((len(self.nodes), kinds), np.int32)
         self._gres_free = np.zeros((len(self.nodes), kinds), np.int32)
         self._switch = np.full(len(self.nodes), -1, np.int32)
+        self._frozen = None
         self.update(state, self.nodes.names)
 
     def leaves(self) -> Int32:
@@ -77,17 +78,22 @@ class RowColumns:
     def update(self, state: State, names: list[str]) -> None:
         """Take the nodes that changed."""
         gres, switch_of = self.sources.gres, self.sources.switch_of
+        changed = bool(gres.kinds or self.reservations.clones)
         for name in names:
             node = state.nodes.get(name)
             if node is None:
                 continue
-            self._switch[node.index] = switch_of(node)
+            switch = switch_of(node)
+            if self._switch[node.index] != switch:
+                self._switch[node.index] = switch
+                changed = True
             if gres.kinds:
                 self._gres[node.index] = gres.capacity(node)
                 self._gres_free[node.index] = gres.free(state, node)
         if self.reservations.clones:
             self.reservations.update(state, [state.nodes[name].index for name in names if name in state.nodes])
-        self._frozen = None
+        if changed:
+            self._frozen = None
 
     def reservation_spans(self, now: float, own: SpanArrays) -> list[SpanArrays]:
         """What reservations take.  `own`: the spans of running jobs; `now`: epoch seconds."""

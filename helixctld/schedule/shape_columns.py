@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -600,6 +601,8 @@ class ShapeColumns:
 
     def inside(self) -> Int32:
         """By row: a number for the reservation whose rows the request may use, -1 = none."""
+        if not self.reserved:
+            return _nowhere(max(1, len(self._keys)))
         found = np.full(max(1, len(self._keys)), -1, np.int32)
         names = {name: number for number, name in enumerate(dict.fromkeys(self.reserved.values()))}
         for row, name in self.reserved.items():
@@ -618,3 +621,9 @@ class ShapeColumns:
         self.freeze()
         assert self._frozen_needs is not None
         return self._frozen_needs, self.needs.freeze_scores(hosts)
+
+
+@lru_cache(maxsize=16)
+def _nowhere(rows: int) -> Int32:
+    """No reservation for any of `rows` shapes.  Shared: nobody writes into what planners are given."""
+    return np.full(rows, -1, np.int32)

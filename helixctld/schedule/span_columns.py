@@ -61,6 +61,7 @@ class SpanColumns:
         self._of: dict[int, list[int]] = {}
         self._owner: list[int] = []  # job of each span
         self._size = 0
+        self._own: SpanArrays | None = None  # frozen, for as long as no job changes
         self._gres = np.zeros((len(self._row), len(self.sources.gres.kinds)), np.int32)
 
     def take(self, state: State, job: JobRecord, part: int, pools: Amounts) -> None:
@@ -69,6 +70,7 @@ class SpanColumns:
         before = self._of.get(job.job_id)
         before_end = float(self._end[before[0]]) if before else _FAR
         self._forget(job.job_id)
+        self._own = None
         alloc = job.alloc
         if alloc is None:
             return
@@ -123,6 +125,7 @@ class SpanColumns:
         spans = self._of.pop(job_id, None)
         if spans is None:  # it came and went between two passes
             return
+        self._own = None
         for at in sorted(spans, reverse=True):  # the last span takes the place of each
             self._size -= 1
             last, owner = self._size, self._owner.pop()
@@ -141,24 +144,26 @@ class SpanColumns:
         size = self._size
         end, stopped = self._end[:size], self._stopped[:size]
         left = np.ceil(np.where(stopped, end, end - now))
-        own = SpanArrays(
-            row=self._row[:size].copy(),
-            pool=self._pool[:size].copy(),
-            t_from=np.zeros(size, np.int64),
-            t_to=np.clip(left, 1, _FAR).astype(np.int64),
-            cpus=self._cpus[:size].copy(),
-            mem=self._mem[:size].copy(),
-            gres=self._gres[:size].copy(),
-            room=self._rooms(part_room),
-        )
+        if self._own is None:
+            self._own = SpanArrays(
+                row=self._row[:size].copy(),
+                pool=self._pool[:size].copy(),
+                t_from=np.zeros(size, np.int64),
+                t_to=np.zeros(size, np.int64),
+                cpus=self._cpus[:size].copy(),
+                mem=self._mem[:size].copy(),
+                gres=self._gres[:size].copy(),
+                room=np.full(size, -1, np.int32),
+            )
+        own = self._own._replace(t_to=np.clip(left, 1, _FAR).astype(np.int64))
+        if (part_room >= 0).any():
+            own = own._replace(room=self._rooms(part_room))
         tables = [own, *self.rows.reservation_spans(now, own)]
         if len(tables) == 1:
             return own
         return SpanArrays._make(np.concatenate([getattr(t, name) for t in tables]) for name in SpanArrays._fields)
 
     def _rooms(self, part_room: Int32) -> Int32:
-        if not (part_room >= 0).any():
-            return np.full(self._size, -1, np.int32)
         return np.append(part_room, -1).astype(np.int32)[self._part[: self._size]]
 
     def _put(

@@ -93,6 +93,8 @@ class Engine:
         self._ends: list[tuple[int, int, int]] = []  # heap of (second, job id, attempt)
         self._uids: dict[str, int] = {}
         self._first_waiting = 0
+        self._used = 0  # CPUs of running jobs
+        self._smallest: list[tuple[int, int]] | None = [] if machine.is_hopeless_when_full else None
         self._ask: list[int] = []  # places of arrivals of this second whose expected start is to be noted
         self._ended = self._swept = 0
         self._feasible: dict[object, str] = {}  # request -> why it is refused
@@ -128,7 +130,7 @@ class Engine:
                 self._submit(at, now)
                 at += 1
             self._due(now)
-            if self.state.schedulable:
+            if self.state.schedulable and (self._ask or not self._hopeless()):
                 self._passes(t, now)
             self.state.transitions.clear()
 
@@ -158,6 +160,8 @@ class Engine:
         )
         submitted.priority = self.machine.priority.initial_priority(job_id, spec, held=False)
         apply(self.state, submitted)
+        if self._smallest is not None:
+            heappush(self._smallest, (job.cpus, job_id))
 
     def _partitions(self, spec: JobSpec) -> list[PartitionRecord]:
         names = spec.partitions or [self.state.default_partition]
@@ -192,6 +196,7 @@ class Engine:
         state = JobState.TIMEOUT if over else JobState.COMPLETED
         apply(self.state, ev.JobEnded(t=now, job_id=job_id, attempt=attempt, state=state))
         self.out.end_s[place] = t
+        self._used -= self.out.cpus[place]
         self._ended += 1
         if self._ended % TELL_EVERY == 0 and self.tell is not None:
             self.tell(self._ended)
@@ -203,8 +208,7 @@ class Engine:
         if self.state.schedulable:
             if self.state.accounts.is_configured and (decays := usage.next_due(self.state)) < t:
                 t = max(ceil(decays), int(self.clock.now) + 1)
-            due_s = self.machine.cycle.kept.next_due(self.clock.now)
-            if due_s < t:
+            if len(kept := self.machine.cycle.kept) and (due_s := kept.next_due(self.clock.now)) < t:
                 t = ceil(due_s)
         return t
 
@@ -214,6 +218,7 @@ class Engine:
         decays = state.accounts.is_configured and usage.next_due(state) <= now
         if decays or sweep or state.doomed or (state.timers and state.timers[0][0] <= now):
             self._swept = self._ended
+            self.machine.cycle.columns.take_running(state)  # how long they ran, before they are forgotten
             for event in due(state, now, MEMORY_LIMIT_S):
                 apply(state, event)
 
@@ -231,6 +236,15 @@ class Engine:
                 break
         if self._ask:
             self._note_expected()
+
+    def _hopeless(self) -> bool:
+        """True if every job that waits asks for more CPUs than are free: a pass would start nothing."""
+        smallest, schedulable = self._smallest, self.state.schedulable
+        if smallest is None:
+            return False
+        while smallest and smallest[0][1] not in schedulable:
+            heappop(smallest)
+        return bool(smallest) and smallest[0][0] > self.machine.cpus - self._used
 
     def _note_expected(self) -> None:
         """What the pass foresees for the arrivals that were chosen; those that started need none."""
@@ -252,7 +266,8 @@ class Engine:
             heappush(self._ends, (t + (min(run, limit) if limit else run), job_id, attempt))
             apply(self.state, ev.JobLaunched(t=now, job_id=job_id, attempt=attempt, t_start=now))
             out.start_s[place] = t
-            out.cpus[place] = sum(event.alloc.cpus)
+            out.cpus[place] = cpus = sum(event.alloc.cpus)
+            self._used += cpus
             if self.keep_nodes:
                 out.nodes[place] = tuple(event.alloc.nodes)
         first, starts, refused = self._first_waiting, out.start_s, out.refused

@@ -45,6 +45,8 @@ class Machine:
     label: str
     by_node: bool  # requests keep their nodes and memory
     notes: tuple[str, ...] = ()
+    #: interchangeable CPUs, and nothing is promised but to the first: a pass that can start nothing changes nothing
+    is_hopeless_when_full: bool = False
 
 
 def machine_of_pool(processors: int, policy: str, timer: Callable[[], float]) -> Machine:
@@ -61,6 +63,7 @@ def machine_of_pool(processors: int, policy: str, timer: Callable[[], float]) ->
     partition = PartitionRecord(name=POOL, nodes=[POOL], is_default=True)
     machine = _assemble(config, [node], [partition], timer, exact=True)
     machine.label = f"{processors} processors"
+    machine.is_hopeless_when_full = machine.cycle.options.bf_mode != "conservative"
     return machine
 
 

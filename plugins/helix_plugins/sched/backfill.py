@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from helix.sched import alike, fitting
+from helix.sched import alike, fitting, one_row
 from helix.sched.alike import first_alike, must_see_all
 from helix.sched.candidates import as_usual, candidate_order, considered
 from helix.sched.fitting import able_shapes, narrowed, promised_rightly
@@ -50,6 +50,8 @@ class Backfill:
 
 def _quick(snapshot: Snapshot, options: SchedOptions, order: Int64) -> Plan | None:
     """What can start now, without looking at what surely cannot; None = that is not known before all are looked at."""
+    if snapshot.depth > one_row.FEW and one_row.is_plain(snapshot):
+        return _on_one_row(snapshot, options, order)
     if snapshot.depth <= min(alike.FEW, fitting.FEW) and snapshot.past is None:
         return None
     able = able_shapes(snapshot)
@@ -71,6 +73,19 @@ def _quick(snapshot: Snapshot, options: SchedOptions, order: Int64) -> Plan | No
             found.counters.update(depth=snapshot.depth, not_reached=0)
             return found
     return _first_alike(snapshot, options, order)
+
+
+def _on_one_row(snapshot: Snapshot, options: SchedOptions, order: Int64) -> Plan:
+    """`_quick` of a plain snapshot."""
+    promises = max(0, options.bf_protected)
+    able = one_row.that_may_start(snapshot, promises)
+    few, groups = one_row.first_alike(able, promises, order if options.bf_mode == "default" else None)
+    result = _run(few, options, order)
+    if any(must_see_all(result, whose) for whose in groups):
+        few, result = able, _run(able, options, order)
+    plan = plan_of_ahead(few, result, full=False, keep=False)
+    plan.counters.update(depth=snapshot.depth)
+    return plan
 
 
 def _first_alike(snapshot: Snapshot, options: SchedOptions, order: Int64) -> Plan | None:
