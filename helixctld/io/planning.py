@@ -31,6 +31,7 @@ from helix.sched.snapshot import Snapshot
 from helix_native.warm import compile_apart, is_cached
 from helixctld.core.state import State
 from helixctld.io.account_config import priority_options
+from helixctld.io.beside import Questions
 from helixctld.io.commit import Committer
 from helixctld.io.making_room import MakingRoom
 from helixctld.schedule.admission import Who
@@ -91,6 +92,7 @@ class Planning:
             sources=sources_of(state),
         )
         self.feasibility = Feasibility(self.cycle.columns, self.cycle.outlook)
+        self.questions = Questions(loop)
         self.room = MakingRoom(loop, state, committer, self.cycle, config, clock)
         self._kill_wait_s = config.kill_wait_s
         self.priority = load_plugin("priority", config.priority_type, config.plugin_dir)
@@ -175,10 +177,11 @@ class Planning:
         """Raises Never for a request of `who` that this cluster can never serve."""
         self.feasibility.check_possible(self._state, spec, partitions, who=who)
 
-    def test_only(self, record: JobRecord, now: float) -> dict[str, Any]:
+    async def test_only(self, record: JobRecord, now: float) -> dict[str, Any]:
         """When it would start, and where."""
         record.priority = self.initial_priority(self._state.next_job_id, record.spec)
-        return self.feasibility.test_only(self._state, record, now)
+        state, feasibility = self._state, self.feasibility
+        return await self.questions.ask(lambda beside: feasibility.test_only(state, record, now, beside))
 
     def expectation(self, job_id: int) -> Expectation | None:
         """What is foreseen for a waiting job: by the grace time of those that make room for it, by the last full pass,
@@ -186,9 +189,12 @@ class Planning:
         found = start_with_claim(self._state, job_id, self._kill_wait_s) or self.cycle.expectation(job_id)
         return found if found is not None else start_by_clock(self._state, job_id)
 
-    def why(self, job: JobRecord) -> dict[str, Any]:
+    async def why(self, job: JobRecord) -> dict[str, Any]:
         """Why a job waits; see `helixctld.schedule.why`."""
-        return why(self._state, job, self.cycle.columns, self._clock(), self.cycle.outlook)
+        state, cycle = self._state, self.cycle
+        return await self.questions.ask(
+            lambda beside: why(state, job, cycle.columns, self._clock(), cycle.outlook, beside)
+        )
 
     @property
     def shown_version(self) -> int:
@@ -361,6 +367,7 @@ class Planning:
         if self._ahead_timer is not None:
             self._ahead_timer.cancel()
         self.room.stop()
+        self.questions.stop()
         self._ahead_pool.shutdown(wait=False, cancel_futures=True)
         self._warming.shutdown(wait=False, cancel_futures=True)
         for process in self._compiling:

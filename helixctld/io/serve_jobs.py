@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -55,14 +55,14 @@ class JobHandlers:
 
     # ---- submit
 
-    def submit(self, call: Call, args: m.SubmitArgs) -> None:
+    def submit(self, call: Call, args: m.SubmitArgs) -> Coroutine[Any, Any, None] | None:
         """Accept a job; the reply leaves when it is durable.  A known token gives the first id again."""
         ctl, spec = self.ctl, args.spec
         known = ctl.state.tokens.get(spec.token) if spec.token else None
         if known is not None and call.t - known[1] < TOKEN_LIFE_S:
             job_id = known[0]
             ctl.committer.commit((), after=lambda: call.reply({"job_id": job_id, "warnings": []}))
-            return
+            return None
         owner = self._owner(call.caller, args)
         self._require_runnable(owner)
         spec.rlimits = self._propagated(spec.rlimits)
@@ -80,8 +80,7 @@ class JobHandlers:
         record.partition = partitions[0].name
         require_submit(ctl.state, record)
         if args.test_only:
-            call.reply({"test": True, **ctl.planning.test_only(record, call.t)})
-            return
+            return self._test(call, record)
         ctl.committer.require_room()
         job_id = ctl.state.next_job_id
         events: list[ev.Event] = []
@@ -103,6 +102,10 @@ class JobHandlers:
         )
         reply = {"job_id": job_id, "warnings": []}
         ctl.committer.commit(events, after=lambda: call.reply(reply))
+        return None
+
+    async def _test(self, call: Call, record: JobRecord) -> None:
+        call.reply({"test": True, **await self.ctl.planning.test_only(record, call.t)})
 
     def _propagated(self, rlimits: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
         """The user's resource limits as far as PropagateResourceLimits(Except) lets them through."""
@@ -242,10 +245,10 @@ class JobHandlers:
             scripts[str(job.job_id)] = data.decode("utf-8", "surrogateescape")
         call.reply({"scripts": scripts})
 
-    def why(self, call: Call, args: m.JobIdsArgs) -> None:
+    async def why(self, call: Call, args: m.JobIdsArgs) -> None:
         """Why jobs wait."""
         jobs = [resolve(self.ctl.state, text)[0].job for text in _bounded(args.ids)]
-        call.reply({"jobs": [self.ctl.planning.why(job) for job in jobs]})
+        call.reply({"jobs": [await self.ctl.planning.why(job) for job in jobs]})
 
     # ---- changing
 

@@ -58,7 +58,7 @@ class Trial:
         self.columns = columns
         self.request = request
         self.row = row
-        shapes, self.tables = columns.shapes.freeze()
+        shapes, self.tables = columns.shapes.freeze() if forecast is None else forecast.hold(row)[:2]
         self.gres = wanted_gres(columns)[row : row + 1]
         self.shape = ShapeArrays._make(column[row : row + 1] for column in shapes)
         self.forecast = forecast

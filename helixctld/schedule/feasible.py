@@ -29,7 +29,7 @@ from helixctld.core.state import State
 from helixctld.schedule.admission import NOBODY, Who, who_of
 from helixctld.schedule.clauses import Words, blame_condition, blame_constraint, blame_preference
 from helixctld.schedule.columns import Columns
-from helixctld.schedule.forecast import Forecast
+from helixctld.schedule.forecast import Beside, Forecast, at_once
 from helixctld.schedule.looking import look_at
 from helixctld.schedule.nearest import Nearest, members_of, nearest_node
 from helixctld.schedule.outlook import Outlook
@@ -194,7 +194,7 @@ class Feasibility:
 
     # ---- hsubmit --test-only -------------------------------------------------------------------------------------
 
-    def test_only(self, state: State, record: JobRecord, now: float) -> dict[str, Any]:
+    def test_only(self, state: State, record: JobRecord, now: float, beside: Beside = at_once) -> dict[str, Any]:
         """What would become of `record` if it were submitted at `now`: the reply of job.submit with test_only.
 
         `check_possible` must have passed.
@@ -204,7 +204,7 @@ class Feasibility:
         names = record.spec.partitions or [state.default_partition]
         if record.spec.reservation and (later := self._until_reserved(state, record, names[0])) is not None:
             return later
-        answers = [self._test(state, record, state.partitions[name], now) for name in names]
+        answers = [self._test(state, record, state.partitions[name], now, beside) for name in names]
         return min(answers, key=lambda answer: answer["t_start"] or float("inf"))
 
     def _until_reserved(self, state: State, record: JobRecord, partition: str) -> dict[str, Any] | None:
@@ -225,7 +225,9 @@ class Feasibility:
             "msg": f"would wait for reservation {first.name}",
         }
 
-    def _test(self, state: State, record: JobRecord, partition: PartitionRecord, now: float) -> dict[str, Any]:
+    def _test(
+        self, state: State, record: JobRecord, partition: PartitionRecord, now: float, beside: Beside
+    ) -> dict[str, Any]:
         columns = self.columns
         request = columns.shapes.request_for(record.spec, partition)
         answer: dict[str, Any] = {
@@ -253,7 +255,7 @@ class Feasibility:
             limit_s = time_limit_s(record.spec, partition)
             if (left := reservations.closes(now).get(inside, NEVER)) < NEVER:
                 limit_s = min(limit_s or left, left)
-            forecast = Forecast(state, columns, self.outlook, columns.shapes.options, record, now)
+            forecast = Forecast(state, columns, self.outlook, columns.shapes.options, record, now, beside)
             found = forecast.start(row, limit_s, now_only=True)
             if ahead and self.outlook.later is None:  # the planner does not look ahead: nobody overtakes
                 words = f"{plural(ahead, 'job')} in partition {partition.name} wait before it"

@@ -7,6 +7,7 @@ foreseen for every job ahead of it.  Cost: loading the profile, about 1 ms a tho
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,15 @@ from helix.sched.later_spans import joined_spans, spans_of
 from helix.sched.options import SchedOptions
 from helix.sched.snapshot import no_kept
 from helix_native import kernels
-from helix_native.ahead_arrays import NEVER, AheadParams, JobArrays, NeedArrays, SpanArrays
+from helix_native.ahead_arrays import (
+    NEVER,
+    AheadParams,
+    AheadResult,
+    AheadTables,
+    JobArrays,
+    NeedArrays,
+    SpanArrays,
+)
 from helix_native.arrays import Flags, QueueArrays, ShapeArrays, TableArrays
 from helixctld.core.state import State
 from helixctld.schedule.columns import Columns
@@ -40,14 +49,37 @@ class Found:
         return format_hostlist(self.nodes)
 
 
+#: runs a plan, perhaps while the caller's thread lets others change state and columns
+Beside = Callable[[Callable[[], Any]], Any]
+
+
+class Changed(Exception):
+    """Nodes, partitions or pools were numbered anew while a plan was made: the question is to be asked again."""
+
+
+def at_once(plan: Callable[[], Any]) -> Any:
+    """A `Beside` that lets nobody in between."""
+    return plan()
+
+
 class Forecast:
     """Answers about one job at one moment."""
 
     def __init__(
-        self, state: State, columns: Columns, outlook: Outlook, options: SchedOptions, job: JobRecord, now: float
+        self,
+        state: State,
+        columns: Columns,
+        outlook: Outlook,
+        options: SchedOptions,
+        job: JobRecord,
+        now: float,
+        beside: Beside = at_once,
     ) -> None:
         """`job`: in the queue, or a record for a request that is not (job id 0).  `now`: epoch seconds."""
         columns.take_running(state)
+        self._beside = beside
+        self._made_for = _numbers(columns)
+        self._shapes: dict[int, tuple[ShapeArrays, TableArrays, NeedArrays, AheadTables, list[int]]] = {}
         self.columns = columns
         self.options = options
         self.now = now
@@ -72,14 +104,13 @@ class Forecast:
         slot = columns.queue.slot_of.get(job.job_id, -1)
         self._own = slot
         self._ahead = columns.queue.ahead_slots(job)
-        self._spans: dict[bool, SpanArrays] = {}
+        self._spans: dict[bool, list[SpanArrays]] = {}
 
-    def spans(self, *, all_ahead: bool) -> SpanArrays:
+    def _tables(self, *, all_ahead: bool) -> list[SpanArrays]:
         """What is taken: by running jobs and promises, or also by what is foreseen for the jobs ahead."""
         if all_ahead not in self._spans:
             later = later_spans(self._outlook, self.columns, self.now, self._own, self._ahead if all_ahead else None)
-            tables = [self._running] if later is None else [self._running, later]
-            self._spans[all_ahead] = joined_spans(tables)
+            self._spans[all_ahead] = [self._running] if later is None else [self._running, later]
         return self._spans[all_ahead]
 
     def start(
@@ -98,43 +129,43 @@ class Forecast:
         window).  `tables`: in place of the columns'; `gres`, `changes`: columns of the request's shape to change;
         `least_s`: the limit may be cut down to this, and is then as long as the nodes stay free."""
         columns = self.columns
-        shapes, own_tables = columns.shapes.freeze()
-        needs, extra = columns.shapes.freeze_needs(self.rows.host)
+        shapes, own_tables, needs, extra, heads = self.hold(row)
         if changes:
             shapes = _changed(shapes, row, changes)
         if gres is not None:
             needs = NeedArrays._make([_with(needs.gres, row, gres), *needs[1:]])
-        heads = columns.shapes.heads(row)
         count = len(heads)
-        result = kernels().plan_ahead(
-            self.nodes,
-            shapes,
-            tables or own_tables,
-            QueueArrays(
-                shape=np.array(heads, np.int32),
-                job=np.zeros(count, np.int32),
-                limit_s=np.full(count, limit_s, np.int64),
-                starts=np.ones(1, np.int32),
-            ),
-            self.rows,
-            needs,
-            extra,
-            self.jobs._replace(limit_min_s=np.full(1, least_s, np.int64)),
-            self.pools,
-            self.spans(all_ahead=all_ahead),
-            no_kept(1),
-            AheadParams(
-                protect=0 if now_only else 1,
-                backfill=True,
-                shortest_first=False,
-                predict=not now_only,
-                compress=False,
-                resolution_s=self.options.bf_resolution_s,
-                window_s=self.options.bf_window_s,
-                starts_max=1,
-                candidates_max=self.options.bf_candidates,
-            ),
+        jobs = self.jobs._replace(limit_min_s=np.full(1, least_s, np.int64))
+        queue = QueueArrays(
+            shape=np.array(heads, np.int32),
+            job=np.zeros(count, np.int32),
+            limit_s=np.full(count, limit_s, np.int64),
+            starts=np.ones(1, np.int32),
         )
+        params = AheadParams(
+            protect=0 if now_only else 1,
+            backfill=True,
+            shortest_first=False,
+            predict=not now_only,
+            compress=False,
+            resolution_s=self.options.bf_resolution_s,
+            window_s=self.options.bf_window_s,
+            starts_max=1,
+            candidates_max=self.options.bf_candidates,
+        )
+        taken = self._tables(all_ahead=all_ahead)
+
+        def plan() -> AheadResult:  # reads nothing but what was put together above
+            if len(taken) > 1:
+                taken[:] = [joined_spans(taken)]
+            nodes, rows, none = self.nodes, self.rows, no_kept(1)
+            return kernels().plan_ahead(
+                nodes, shapes, tables or own_tables, queue, rows, needs, extra, jobs, self.pools, taken[0], none, params
+            )
+
+        result: AheadResult = self._beside(plan)
+        if _numbers(columns) != self._made_for:
+            raise Changed
         if not len(result.start_entry):
             return None
         shares = slice(int(result.ptr[0]), int(result.ptr[1]))
@@ -145,6 +176,18 @@ class Forecast:
             nodes=tuple(columns.nodes.names[i] for i in hosts),
             cpus=int(result.cpus[shares].sum()),
         )
+
+    def hold(self, row: int) -> tuple[ShapeArrays, TableArrays, NeedArrays, AheadTables, list[int]]:
+        """The tables that plans of head `row` are made with: as they are at the first call for it."""
+        if row not in self._shapes:
+            shapes = self.columns.shapes
+            self._shapes[row] = (*shapes.freeze(), *shapes.freeze_needs(self.rows.host), shapes.heads(row))
+        return self._shapes[row]
+
+
+def _numbers(columns: Columns) -> tuple[object, ...]:
+    """Another value when rows, shapes or pools are others than before."""
+    return columns.cluster_version, columns.pools.epoch, columns.rows.count
 
 
 def later_spans(outlook: Outlook, columns: Columns, now: float, own: int, only: Flags | None) -> SpanArrays | None:

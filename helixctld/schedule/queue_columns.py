@@ -317,9 +317,10 @@ class QueueColumns:
         slot = self.slot_of.get(job_id, -1)
         mine = np.flatnonzero(inside & (jobs == slot))
         end = int(mine[0]) if len(mine) else len(jobs)
-        before = np.unique(jobs[:end][inside[:end]])
-        left = [self.slot_of[other] for other in gone if other in self.slot_of]
-        return int((~np.isin(before, left)).sum())
+        before = np.zeros(max(1, len(self._slots)), np.bool_)
+        before[jobs[:end][inside[:end]]] = True
+        before[[self.slot_of[other] for other in gone if other in self.slot_of]] = False
+        return int(before.sum())
 
     def ahead_slots(self, job: JobRecord) -> NDArray[np.bool_]:
         """Slots of the jobs that are tried before this one; a job that is not in the queue comes after those of equal
@@ -329,8 +330,8 @@ class QueueColumns:
         slot = self.slot_of.get(job.job_id)
         held = self._slots[slot] if slot is not None else None
         if held is not None and held.entries:
-            mine = np.flatnonzero(np.isin(self._order, held.entries))
-            found[self._e_job[self._order[: int(mine[0])]]] = True
+            first = int((self._e_job[self._order] == slot).argmax())
+            found[self._e_job[self._order[:first]]] = True
             found[slot] = False
             return found
         priority = -self._e_key[self._order] & ((1 << _TIER_SHIFT) - 1)

@@ -31,7 +31,7 @@ from helixctld.schedule.admission import who_of
 from helixctld.schedule.advice import Trial, advise
 from helixctld.schedule.columns import Columns
 from helixctld.schedule.expected import expected
-from helixctld.schedule.forecast import Forecast
+from helixctld.schedule.forecast import Beside, Forecast, at_once
 from helixctld.schedule.looking import Looking, gres_masks, look_at, scattered, switch_advice
 from helixctld.schedule.nearest import members_of, nearest_node
 from helixctld.schedule.outlook import Outlook
@@ -43,7 +43,12 @@ EXAMPLES = 3  #: node names given for each cause
 
 
 def why(
-    state: State, job: JobRecord, columns: Columns | None = None, now: float = 0.0, outlook: Outlook | None = None
+    state: State,
+    job: JobRecord,
+    columns: Columns | None = None,
+    now: float = 0.0,
+    outlook: Outlook | None = None,
+    beside: Beside = at_once,
 ) -> dict[str, Any]:
     """One entry of job.why's `jobs`.  `columns`: those of the cycle; without them, own ones are made (slow).
     `now`: epoch seconds, for times to come; `outlook`: what the last full pass foresees."""
@@ -76,7 +81,7 @@ def why(
         return answer
     forecast = None
     if outlook is not None and outlook.later is not None:
-        forecast = Forecast(state, columns, outlook, columns.shapes.options, job, now)
+        forecast = Forecast(state, columns, outlook, columns.shapes.options, job, now, beside)
     looks = [
         _in_partition(state, job, state.partitions[name], columns, forecast)
         for name in (job.spec.partitions or [state.default_partition])
