@@ -1,8 +1,9 @@
 """A controller whose planner never rests: submits are accepted, and what fits starts, while full passes run.
 
-Run: python tests/bench/bench_busy.py [--nodes 10000] [--jobs 100000] [--samples 300]
+Run: python tests/bench/bench_busy.py [--nodes 10000] [--jobs 100000] [--samples 300] [--passes 5]
 All nodes but ten are taken for hours, `--jobs` jobs wait for them, and full passes over the queue run back to back
-(bf_interval=0).  Meanwhile jobs of one core are submitted that fit on the ten.
+(bf_interval=0).  Meanwhile jobs of one core are submitted that fit on the ten, at least as many as asked for and until
+some full passes have ended.
 Bars: accept p99 below 50 ms; a job that fits is started within 100 ms of its submit (p99); a second start of the
 controller loads the kernels from the state directory.
 """
@@ -90,6 +91,13 @@ def counters(client: Client) -> dict[str, Any]:
     return dict(client.call("ctl.diag", {})["counters"])
 
 
+def full_passes(before: dict[str, Any], after: dict[str, Any]) -> tuple[float, float]:
+    """How many ended between the two, and their mean in ms."""
+    count = after["sched.full"] - before["sched.full"]
+    spent_ms = [of["sched.full"] * of["sched.full_mean_ms"] for of in (before, after)]
+    return count, (spent_ms[1] - spent_ms[0]) / max(1, count)
+
+
 def started_after_ms(client: Client, job: int) -> float:
     """From the submit to the start of a job, as the controller noted both."""
     while True:
@@ -100,21 +108,26 @@ def started_after_ms(client: Client, job: int) -> float:
         time.sleep(0.02)
 
 
-def measure(client: Client, work: str, samples: int) -> None:
-    """Submit jobs that fit while passes run."""
+def measure(client: Client, work: str, samples: int, passes: int) -> None:
+    """Submit jobs that fit while passes run: `samples` of them, and until `passes` full passes have ended."""
     before = counters(client)
     accepts, jobs = [], []
-    for _ in range(samples):
-        begun = time.perf_counter()
-        jobs.append(client.submit(SHORT, tasks=1, partition="express", time_limit=5, mem=100, work_dir=work))
-        accepts.append((time.perf_counter() - begun) * 1e3)
-        time.sleep(0.05)
-    starts = [started_after_ms(client, job) for job in jobs]
+    t_begin = time.perf_counter()
+    while len(jobs) < samples or (len(jobs) < 20 * samples and full_passes(before, counters(client))[0] < passes):
+        for _ in range(20):
+            begun = time.perf_counter()
+            jobs.append(client.submit(SHORT, tasks=1, partition="express", time_limit=5, mem=100, work_dir=work))
+            accepts.append((time.perf_counter() - begun) * 1e3)
+            time.sleep(0.05)
+    took_s = time.perf_counter() - t_begin
     after = counters(client)
-    passes, quick = (after[name] - before[name] for name in ("sched.full", "sched.cycles"))
+    starts = [started_after_ms(client, job) for job in jobs]
+    full, full_ms = full_passes(before, after)
+    quick = after["sched.cycles"] - before["sched.cycles"]
     print(
-        f"{passes:.0f} full passes of {after['sched.full_mean_ms']:.0f} ms over {after['sched.depth_last']:.0f} "
-        f"entries, {quick:.0f} quick ones of {after['sched.cycle_last_ms']:.1f} ms"
+        f"{len(jobs)} submits in {took_s:.0f} s: {full:.0f} full passes of {full_ms:.0f} ms ended over "
+        f"{after['sched.depth_last']:.0f} entries, {quick:.0f} quick ones, the last of "
+        f"{after['sched.cycle_last_ms']:.1f} ms; load {os.getloadavg()[0]:.1f}"
     )
     print(
         f"accept: median {percentile(accepts, 0.5):.1f} ms, p99 {percentile(accepts, 0.99):.1f} ms (bar 50), "
@@ -131,6 +144,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=10_000)
     parser.add_argument("--jobs", type=int, default=100_000)
     parser.add_argument("--samples", type=int, default=300)
+    parser.add_argument("--passes", type=int, default=5, help="go on until so many full passes have ended")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="helix-bench-") as name:
         cluster = Cluster.at(Path(name) / "cluster")
@@ -146,7 +160,7 @@ def main() -> None:
                 fill(client, work, args.nodes, args.jobs)
                 done = counters(client)["sched.full"]
                 wait_counter(client, "sched.full", done + 2)
-                measure(client, work, args.samples)
+                measure(client, work, args.samples, args.passes)
                 pid = cluster.pid("helixctld")
                 assert pid is not None
                 print(f"controller {rss_mib(pid):.0f} MiB")
