@@ -98,6 +98,7 @@ class SpanColumns:
             return False
         for at in own:
             self._cpus[at] = amounts.get(int(self._pool[at]), 0)
+        self._own = None
         return True
 
     def set_group(self, job_id: int, group: int) -> None:
