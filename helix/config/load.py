@@ -20,7 +20,7 @@ import msgspec
 from blake3 import blake3
 from msgspec import Struct
 
-from helix.config.findings import Finding
+from helix.config.findings import Finding, Severity
 from helix.config.keys import NODE_KEYS, PARTITION_KEYS, SETTINGS
 from helix.config.model import Config, ControllerHost, NodeConf, PartitionConf, SchedulerParams, SwitchConf
 from helix.config.nodes import NodeLine
@@ -32,6 +32,7 @@ from helix.config.write import format_conf, pack_names
 from helix.errors import ConfigError
 from helix.hostlist import format_hostlist
 
+WARNINGS_MAX = 100  #: warnings kept
 _NODE_FIELDS = NodeConf.__struct_fields__
 _SHARED_FIELDS = tuple(name for name in _NODE_FIELDS if name not in ("name", "hostname", "addr", "port"))
 _shared_of = attrgetter(*_SHARED_FIELDS)
@@ -135,8 +136,15 @@ def _build(parsed: Parsed, source: str) -> Config:
             else msgspec.structs.replace(part, nodes_text=pack_names(part.nodes))
             for part in config.partitions
         ]
+    config.warnings = [_said(f) for f in resolved.findings.items if f.severity is Severity.WARNING][:WARNINGS_MAX]
     config.hash = blake3(render_config(config).encode()).hexdigest()
     return config
+
+
+def _said(finding: Finding) -> str:
+    hint = f" ({finding.hint})" if finding.hint else ""
+    where = f"{finding.file}:{finding.line}: " if finding.line else f"{finding.file}: " if finding.file else ""
+    return f"{where}{finding.message}{hint}"
 
 
 def _refusal(fatal: list[Finding], source: str) -> ConfigError:

@@ -127,6 +127,7 @@ class Config(Struct, omit_defaults=True, kw_only=True):
 
     source: str = ""  # path it was read from
     hash: str = ""  # BLAKE3 hex of `render_config`
+    warnings: list[str] = field(default_factory=list)  # `file:line: message (remedy)` of what is odd but not wrong
     # cluster
     cluster_name: str = "cluster"
     helixctld_hosts: tuple[ControllerHost, ...] = (ControllerHost("localhost", "localhost"),)

@@ -89,11 +89,26 @@ class Partitions:
                         hint="one partition is the default",
                     )
                 default = default or given.head
+            self._warn_of_nodes(given, len(members))
             values = {name: value for name, value in given.values.items() if name != "nodes"}
             self.lines.append(PartitionLine(given.head, given.texts.get("Nodes", ""), members, values))
         if self.given and not default and not any(given.faulty for given in self.given):
             self.given[0].warn(
                 "Default", "no partition says Default=YES", hint="a job must then name its partition with -p"
+            )
+
+    def _warn_of_nodes(self, given: Given, count: int) -> None:
+        """A partition in which nothing can ever start."""
+        least = given.values["min_nodes"]
+        if not count and given.texts.get("Nodes", "").upper() != "ALL":
+            given.warn(
+                "Nodes", f"partition '{given.head}' has no nodes: its jobs never start", hint="set Nodes=, or Nodes=ALL"
+            )
+        elif least > count > 0:
+            given.warn(
+                "MinNodes",
+                f"MinNodes={least} of partition '{given.head}' is above the {count} nodes it has: its jobs never start",
+                hint="lower MinNodes, or add nodes",
             )
 
     def _set_members(self, given: Given, nodes: Nodes) -> tuple[str, ...]:
@@ -149,10 +164,15 @@ class Partitions:
             given.error(
                 "MinNodes",
                 f"MinNodes={values['min_nodes']} of partition '{given.head}' is above MaxNodes={values['max_nodes']}",
+                hint="lower MinNodes, or raise MaxNodes",
             )
         default_s, most_s = values["default_time_s"], values["max_time_s"]
         if default_s is not None and most_s and (default_s == 0 or default_s > most_s):
-            given.error("DefaultTime", f"DefaultTime of partition '{given.head}' is longer than its MaxTime")
+            given.error(
+                "DefaultTime",
+                f"DefaultTime of partition '{given.head}' is longer than its MaxTime",
+                hint="lower DefaultTime, or raise MaxTime",
+            )
         for one, other in _EXCLUSIVE_PAIRS:
             if given.texts.get(one) and given.texts.get(other):
                 given.error(one, f"{one} and {other} of partition '{given.head}' exclude each other")

@@ -325,6 +325,37 @@ def _priorities(resolved: Resolved) -> None:
             )
 
 
+def _planning(resolved: Resolved) -> None:
+    """What no plan can be made with: no nodes, no partition, a window shorter than its steps."""
+    settings, given, findings = resolved.settings, resolved.given, resolved.findings
+    cluster = given.get("ClusterName")  # otherwise it is not meant to be a whole configuration
+    file = cluster.file if cluster is not None else ""
+    if cluster is not None and not resolved.nodes.lines and not findings.fatal:
+        findings.add(
+            file, 0, Severity.WARNING, "NodeName", "there are no nodes: no job can run", hint="add a NodeName line"
+        )
+    if cluster is not None and not resolved.partitions.given:
+        findings.add(
+            file,
+            0,
+            Severity.WARNING,
+            "PartitionName",
+            "there is no partition: every job is refused",
+            hint="add a line such as: PartitionName=main Nodes=ALL Default=YES",
+        )
+    words = {name.lower(): text for name, text in settings["scheduler_parameters"].items()}
+    window, step = words.get("bf_window", ""), words.get("bf_resolution", "")
+    if window.isdigit() and step.isdigit() and 60 * int(window) < int(step):
+        at = given["SchedulerParameters"]
+        findings.error(
+            at.file,
+            at.line,
+            "SchedulerParameters",
+            f"bf_window={window} (minutes) is shorter than bf_resolution={step} (seconds): no start could be foreseen",
+            hint=f"set bf_window to {-(-int(step) // 60)} or more, or a smaller bf_resolution",
+        )
+
+
 _ENFORCE = tuple(key for key in SETTINGS if key.name == "AccountingStorageEnforce")
 
 
@@ -351,6 +382,7 @@ def _finish(resolved: Resolved) -> None:
     resolved.partitions.finish(resolved.nodes)
     _preemption(resolved)
     _priorities(resolved)
+    _planning(resolved)
     for name in resolved.nodes.down:
         if name not in resolved.nodes.known:
             findings.error(

@@ -39,13 +39,6 @@ class PriorityOptions:
     calc_period_s: int = 300
     flags: frozenset[str] = frozenset()  # PriorityFlags
 
-    @property
-    def is_flat(self) -> bool:
-        """True if no factor counts."""
-        weights = (self.weight_age, self.weight_assoc, self.weight_fairshare, self.weight_jobsize,
-                   self.weight_partition, self.weight_qos)  # fmt: skip
-        return not any(weights) and not any(weight for _, weight in self.weight_tres)
-
     def raw(self, what: str) -> bool:
         """True if the values of a factor count as they are: NO_NORMAL_ASSOC, _PART, _QOS, _TRES."""
         return not self.flags.isdisjoint((f"NO_NORMAL_{what}", "NO_NORMAL_ALL"))

@@ -77,6 +77,8 @@ class Controller:
         self._stopped = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._due_planned = False
+        for text in config.warnings:
+            log.warning("%s", text)
         _make_state_dir(config.state_save_location)
         self.journal = Journal.open(config.state_save_location, cluster=config.cluster_name)
         self.people = People(frozenset(config.operators), frozenset(config.administrators))

@@ -98,8 +98,6 @@ class Planning:
         self.priority = load_plugin("priority", config.priority_type, config.plugin_dir)
         if isinstance(self.priority, PriorityRecalculator):
             self.cycle.priorities = PriorityColumns(self.priority, priority_options(config))
-            if self.cycle.priorities.options.is_flat:
-                log.warning("%s with every PriorityWeight... at 0: first come, first served", config.priority_type)
         self.reasons_version = 0
         self._loop = loop
         self._state = state

@@ -206,7 +206,7 @@ class NodeHandlers:
         result = {
             "applied": [change for change, live in shown if live],
             "needs_restart": [change for change, live in shown if not live],
-            "warnings": warnings,
+            "warnings": [*new.warnings, *warnings],
         }
         log.info("reconfigured by uid=%d changes=%d", call.caller.uid, len(changes))
         call.reply(result)

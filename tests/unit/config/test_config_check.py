@@ -10,7 +10,9 @@ import pytest
 
 from helix.config.check import Finding, Severity, check_config
 from helix.config.findings import FATAL
+from helix.config.load import load_config
 from helix.errors import ConfigError
+from helixctld.io.account_config import accounts_of
 
 SLURM_CONF = """\
 # as a site has it
@@ -93,3 +95,45 @@ def test_needs_the_standard_library_only(tmp_path: Path) -> None:
     code = f"import sys; from helix.config.check import check_config; check_config({str(path)!r}); print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {name.partition(".")[0] for name in run.stdout.split()} & {"msgspec", "blake3", "zmq", "numpy"}
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "words"),
+    [
+        ("PartitionName=a Nodes=ALL Default=YES\n", "NodeName", "there are no nodes"),
+        ("NodeName=n1 CPUs=1\n", "PartitionName", "there is no partition"),
+        ("NodeName=n1 CPUs=1\nPartitionName=a Default=YES\n", "Nodes", "partition 'a' has no nodes"),
+        ("NodeName=n1 CPUs=1\nPartitionName=a Nodes=ALL Default=YES MinNodes=2\n", "MinNodes", "above the 1 nodes"),
+    ],
+)
+def test_what_nothing_can_be_planned_with_is_said(tmp_path: Path, text: str, key: str, words: str) -> None:
+    path = tmp_path / "helix.conf"
+    path.write_text("ClusterName=x\nSlurmctldHost=h\n" + text)
+    (found,) = (f for f in check_config(path) if f.severity is Severity.WARNING and f.key == key)
+    assert words in found.message
+    assert found.hint
+    assert any(words in text for text in load_config(path).warnings)
+
+
+def test_a_window_shorter_than_its_steps_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "helix.conf"
+    lines = "ClusterName=x\nSlurmctldHost=h\nSchedulerParameters=bf_window=5,bf_resolution=600\n"
+    path.write_text(lines + "NodeName=n1 CPUs=1\nPartitionName=a Nodes=ALL Default=YES\n")
+    with pytest.raises(ConfigError, match=r"bf_window=5 \(minutes\) is shorter than bf_resolution=600") as refused:
+        load_config(path)
+    assert "set bf_window to 10 or more" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("qos", "accounts", "remedy"), [("hgih", True, "did you mean 'high'?"), ("high", False, "add")]
+)
+def test_the_qos_of_a_partition_is_one_of_assoc_file(tmp_path: Path, qos: str, accounts: bool, remedy: str) -> None:
+    path, assoc = tmp_path / "helix.conf", tmp_path / "assoc.conf"
+    assoc.write_text("QOS - 'high'\n")
+    line = f"AssocFile={assoc}\n" if accounts else ""
+    nodes = f"NodeName=n1 CPUs=1\nPartitionName=a Nodes=ALL Default=YES QOS={qos}\n"
+    path.write_text("ClusterName=x\nSlurmctldHost=h\n" + line + nodes)
+    (found,) = (f for f in check_config(path) if f.severity is Severity.ERROR)
+    assert (found.key, remedy in found.hint) == ("QOS", True)
+    with pytest.raises(ConfigError, match=f"QOS={qos} is in no QOS line"):
+        accounts_of(load_config(path))

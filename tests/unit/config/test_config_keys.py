@@ -148,7 +148,7 @@ def test_fields_of_line_records_are_those_of_the_table(
 
 def test_every_field_of_config_is_set_by_a_key_or_derived() -> None:
     fields = {field.name for field in msgspec.structs.fields(Config)}
-    derived = {"source", "hash", "scheduler", "nodes", "partitions", "switches", "may_claim_more"}
+    derived = {"source", "hash", "warnings", "scheduler", "nodes", "partitions", "switches", "may_claim_more"}
     assert fields - derived == {key.attr for key in SETTINGS}
 
 
