@@ -158,12 +158,26 @@ class Feasibility:
             for name in request.must:
                 if not members[state.nodes[name].index]:
                     return Never(f"node {name} is not in partition {partition.name}", hint="see hinfo for its nodes")
-            near = nearest_node(columns, work, row, request, cpus, work.nodes.mem, members & ~(fit > 0))
+            shut = np.zeros_like(members)
+            shut[columns.nodes.indexes(state, request.exclude)] = True
+            if members.any() and not (members & ~shut).any():
+                words = f"--exclude leaves no node of partition {partition.name}"
+                return Never(words, hint="exclude fewer nodes, or use another partition")
+            named = np.zeros_like(members)
+            named[columns.nodes.indexes(state, request.must)] = True
+            unable = named & ~(fit > 0)
+            near = nearest_node(columns, work, row, request, cpus, work.nodes.mem, unable)
+            if near is not None and near.lacks:
+                words = f"node {near.node} of --nodelist cannot serve the request: it {near.lacks}"
+                return Never(words, hint="name other nodes, or leave out --nodelist")
+            near = nearest_node(columns, work, row, request, cpus, work.nodes.mem, members & ~shut & ~(fit > 0))
             blame = self._clause(state, spec, request, partition, members, who)
             if blame is not None:
                 closest = f"; the closest, {near.node}, {near.lacks}" if near is not None and near.lacks else ""
                 return Never(blame[0] + closest, hint=blame[1])
-            return Never(_words(request, partition, columns, fit, cpus, near, members))
+            left_out = int((members & shut).sum())
+            words = _words(request, partition, columns, fit, cpus, near, members, left_out)
+            return Never(words, hint=f"ask for less, or see hinfo -N -l -p {partition.name} for what its nodes have")
         finally:
             columns.shapes.release(row)
 
@@ -297,8 +311,9 @@ def _words(
     cpus: Int64,
     near: Nearest | None,
     members: Flags,
+    left_out: int,
 ) -> str:
-    """The message of a Never."""
+    """The message of a Never.  `left_out`: how many nodes of the partition are excluded."""
     fitting, tasks_fitting = int((fit > 0).sum()), int(fit.sum())
     where = f"partition {partition.name}"
     if not members.any():
@@ -320,7 +335,11 @@ def _words(
     if not fitting:
         return f"no node of {where} can serve the request{closest}"
     if fitting < request.nodes_lo:
-        can = f"only {plural(fitting, 'node')} of {where} can serve the request"
+        excluded = f" ({plural(left_out, 'node')} excluded)" if left_out else ""
+        if fitting == int(members.sum()) - left_out:
+            there = f"{plural(fitting, 'node')}{' left' if left_out else ''}{excluded}"
+            return f"{where} has {there}, {request.nodes_lo} are asked"
+        can = f"only {plural(fitting, 'node')} of {where} can serve the request{excluded}"
         return f"{can}, {request.nodes_lo} are asked{closest}"
     if request.tasks > tasks_fitting:
         return f"all nodes of {where} together take {tasks_fitting} tasks of this request, {request.tasks} are asked"

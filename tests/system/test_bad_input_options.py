@@ -69,7 +69,7 @@ def test_options_that_make_no_sense(cluster, workdir, options, status, words):
     [
         (("-c", "5"), "no node of partition batch has 5 CPUs; the largest, n1, has 4"),
         (("-n", "9"), "all nodes of partition batch together take 8 tasks of this request, 9 are asked"),
-        (("-N", "3"), "only 2 nodes of partition batch can serve the request, 3 are asked"),
+        (("-N", "3"), "partition batch has 2 nodes, 3 are asked"),
         (("--mem", "2G"), "no node of partition batch has 2G of memory; the largest, n1, has 1G"),
         (("-C", "gpu"), "lacks feature gpu"),
         (("--tmp", "1000T"), "temporary disk"),

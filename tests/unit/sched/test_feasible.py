@@ -43,14 +43,19 @@ def never(w: World, *partitions: str, **fields: Any) -> str:
     [
         ({"cpus_per_task": 16}, "no node of partition main has 16 CPUs; the largest, n1, has 8"),
         ({"mem_per_node_mib": 5000}, "no node of partition main has 4.883G of memory; the largest, n2, has 3.906G"),
-        ({"nodes_min": 3, "nodes_max": 3}, "only 2 nodes of partition main can serve the request, 3 are asked"),
+        ({"nodes_min": 3, "nodes_max": 3}, "partition main has 2 nodes, 3 are asked"),
         ({"tasks": 13}, "all nodes of partition main together take 12 tasks of this request, 13 are asked"),
         ({"constraint": "fast"}, "the closest, n1, lacks feature fast"),
         ({"constraint": "gpu", "cpus_per_task": 8}, "no node of partition main can serve the request; the closest"),
         ({"cpus_per_task": 8, "mem_per_node_mib": 2000}, "the closest, n1, has 1000M of 1.953G memory"),
         ({"tmp_mib": 200}, "the closest, n2, has 100M of 200M temporary disk"),
         ({"nodelist": "n3"}, "node n3 is not in partition main"),
-        ({"nodes_min": 2, "nodes_max": 2, "exclude": "n1"}, "only 1 node of partition main can serve"),
+        (
+            {"nodes_min": 2, "nodes_max": 2, "exclude": "n1"},
+            "partition main has 1 node left (1 node excluded), 2 are asked",
+        ),
+        ({"exclude": "n[1-2]"}, "--exclude leaves no node of partition main"),
+        ({"nodelist": "n1", "tmp_mib": 200}, "node n1 of --nodelist cannot serve the request: it has"),
         ({"tasks": 12, "nodes_min": 1, "nodes_max": 1}, "cannot serve the request on at most 1 node"),
     ],
 )
