@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
 from itertools import combinations
 
 from helix.sched.parts_together import together
@@ -147,21 +148,48 @@ def _without_needless(problem: _Problem, gone: set[int]) -> set[int] | None:
         return None
     kept = set(gone)
     groups = [sorted(gone, key=lambda v: (-problem.victims[v].cost, -v))]
+    counts = [_Counts(sum(t > 0 for t in fit.values()), sum(fit.values())) for fit in fits]
     while groups:  # a group that can stay as a whole takes one look; otherwise its halves are looked at in turn
         group = groups.pop()
-        stay = kept.difference(group)
-        trials = []
-        for side, fit in zip(problem.sides, fits, strict=True):
-            trial = dict(fit)
-            for i in {i for v in group for i in problem.victims[v].shares if i in fit}:
-                trial[i] = problem.fit_of(side, i, [w for w in side.on.get(i, ()) if w in stay])
-            trials.append(trial)
-        if problem.nodes_for(trials) is not None:
-            kept, fits = stay, trials
+        trial = _without(problem, set(group), kept, fits, counts)
+        if trial is not None and problem.nodes_for(trial[0]) is not None:
+            kept.difference_update(group)
+            fits, counts = trial
         elif len(group) > 1:
             half = len(group) // 2
             groups += [group[half:], group[:half]]
     return kept
+
+
+@dataclass(slots=True)
+class _Counts:
+    """Of a part: nodes that take any tasks, and tasks that all of them take."""
+
+    nodes: int
+    tasks: int
+
+
+def _without(
+    problem: _Problem, group: set[int], kept: set[int], fits: list[dict[int, int]], counts: list[_Counts]
+) -> tuple[list[dict[int, int]], list[_Counts]] | None:
+    """What nodes take when a group stays; None if that is clearly too little.  Costs as much as the group has nodes."""
+    changes: list[dict[int, int]] = []
+    after: list[_Counts] = []
+    for side, fit, count in zip(problem.sides, fits, counts, strict=True):
+        new: dict[int, int] = {}
+        left = _Counts(count.nodes, count.tasks)
+        for i in {i for v in group for i in problem.victims[v].shares if i in fit}:
+            tasks = problem.fit_of(side, i, [w for w in side.on.get(i, ()) if w in kept and w not in group])
+            new[i] = tasks
+            left.nodes += (tasks > 0) - (fit[i] > 0)
+            left.tasks += tasks - fit[i]
+            if not tasks and i in side.need.must:
+                return None
+        if left.nodes < side.need.nodes_lo or left.tasks < side.need.tasks:
+            return None
+        changes.append(new)
+        after.append(left)
+    return [fit | new for fit, new in zip(fits, changes, strict=True)], after
 
 
 def _cheapest_on(problem: _Problem, side: _Side, index: int, gone: set[int], tasks: int) -> tuple[int, set[int]] | None:
@@ -205,14 +233,19 @@ def _by_node(problem: _Problem, side: _Side, gone: set[int], used: set[int]) -> 
             prices[index] = price
     chosen: list[int] = []
 
-    def rank(index: int) -> tuple[int, int, int, int]:
+    def rank(index: int) -> tuple[bool, int, int, int, int]:
         wanted = sum(index in other.places for other in others)
-        return prices[index][0], wanted, side.places[index].weight, index
+        return index not in need.must, prices[index][0], wanted, side.places[index].weight, index
 
+    heap = [rank(index) for index in prices]
+    heapify(heap)
     while len(chosen) < count:
-        if not prices:
+        if not heap:
             return None
-        index = min([i for i in prices if i in need.must] or prices, key=rank)
+        index = heap[0][-1]
+        if index not in prices or heap[0][1] != prices[index][0]:  # chosen, or cheaper by now
+            heappop(heap)
+            continue
         price = prices.pop(index)
         chosen.append(index)
         if price[1]:
@@ -222,6 +255,7 @@ def _by_node(problem: _Problem, side: _Side, gone: set[int], used: set[int]) -> 
                 again = _cheapest_on(problem, side, other, gone | more, share)
                 if again is not None:
                     prices[other] = again
+                    heappush(heap, rank(other))
     return more, chosen
 
 

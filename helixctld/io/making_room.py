@@ -62,6 +62,7 @@ class MakingRoom:
             preempt_rules(config),
             cycle.select.pick_cpus,
             cycle.outlook,
+            cycle.timer,
         )
         self._loop = loop
         self._state = state

@@ -16,7 +16,7 @@ import numpy as np
 
 from helix.model.job import JobRecord
 from helix.model.job_state import Reason
-from helix.model.node import is_counted, is_schedulable
+from helix.model.node import COUNTED_CPUS
 from helix.sched.preempt import Contender, Need
 from helix.sched.request import ANY_SWITCHES, Request, partition_limit, shape_key, time_limit_s
 from helix_native.arrays import Int64, unpack_bits
@@ -59,14 +59,26 @@ class Asked:
         )
 
     @property
+    def kind(self) -> tuple[object, ...]:
+        """The same without what changes from moment to moment."""
+        return (self.reservation, *((part.need, alike(part.asker)) for part in self.parts))
+
+    @property
     def able(self) -> set[int]:
         """Nodes of any part."""
         return {index for part in self.parts for index in part.able.tolist()}
 
 
 def alike(asker: Contender) -> tuple[object, ...]:
-    """All of a contender that plugins decide by, to recognise another just like it."""
-    return (asker.partition, asker.tier, asker.qos, asker.priority, asker.uid, asker.account)
+    """All of a contender that plugins decide by, to recognise another just like it, but its priority: who may not
+    preempt with a high one may not with a lower one."""
+    return (asker.partition, asker.tier, asker.qos, asker.uid, asker.account)
+
+
+def _is_not_for_asking(request: Request | None) -> bool:
+    """True of --prefer, a wish that ends nobody's job, and of tasks by socket: the CPUs that victims leave are picked
+    without a look at sockets."""
+    return request is None or request.soft or (request.tasks_per_socket > 0 and not request.exclusive)
 
 
 class Asking:
@@ -75,10 +87,13 @@ class Asking:
     def __init__(self, columns: Columns) -> None:
         self.columns = columns
 
-    def ways(self, state: State, job: JobRecord, now: float) -> Iterator[Asked]:
-        """The ways in which the job could run if nothing else did."""
+    def ways(
+        self, state: State, job: JobRecord, now: float, able: dict[tuple[int, frozenset[str]], Int64] | None = None
+    ) -> Iterator[Asked]:
+        """The ways in which the job could run if nothing else did.  `able`: notes for calls between which no node
+        changes."""
         for row in self.columns.queue.shapes_of(job.job_id):
-            yield from self._ways_of(state, job, row, now)
+            yield from self._ways_of(state, job, row, now, {} if able is None else able)
 
     def ways_of_claimer(self, state: State, job: JobRecord, now: float) -> list[Asked]:
         """The same of a job with a claim, which is not in the queue: where it has its claim."""
@@ -89,11 +104,13 @@ class Asking:
         args = key, job.spec, job.excluded_nodes, who, claim.reservation, job.uid
         row = shapes.acquire(state, claim.partition, *args)
         try:
-            return list(self._ways_of(state, job, row, now))
+            return list(self._ways_of(state, job, row, now, {}))
         finally:
             shapes.release(row)
 
-    def _ways_of(self, state: State, job: JobRecord, row: int, now: float) -> Iterator[Asked]:
+    def _ways_of(
+        self, state: State, job: JobRecord, row: int, now: float, able: dict[tuple[int, frozenset[str]], Int64]
+    ) -> Iterator[Asked]:
         shapes = self.columns.shapes
         whole = shapes.requests[row]
         partition = state.partitions.get(shapes.partitions[shapes.part_of(row)].name)
@@ -105,7 +122,11 @@ class Asking:
         reservation = shapes.reserved.get(row, "")
         closed = self._closed(state, reservation, limit_s, now)
         for head in shapes.heads(row):
-            parts = [part for at in shapes.parts(head) if (part := self._part(state, job, at, closed)) is not None]
+            if any(_is_not_for_asking(shapes.request_of(at)) for at in shapes.parts(head)):
+                continue
+            parts = [
+                part for at in shapes.parts(head) if (part := self._part(state, job, at, closed, able)) is not None
+            ]
             if len(parts) < len(shapes.parts(head)):
                 continue
             asked = Asked(job, partition.name, limit_s, tuple(parts), reservation)
@@ -113,7 +134,14 @@ class Asking:
             assert request is not None
             yield from self._near(state, asked, request, now)
 
-    def _part(self, state: State, job: JobRecord, row: int, closed: set[str]) -> AskedPart | None:
+    def _part(
+        self,
+        state: State,
+        job: JobRecord,
+        row: int,
+        closed: frozenset[str],
+        known: dict[tuple[int, frozenset[str]], Int64],
+    ) -> AskedPart | None:
         """One part; None if too few nodes may ever serve it."""
         shapes = self.columns.shapes
         request = shapes.request_of(row)
@@ -122,29 +150,32 @@ class Asking:
             return None
         if request.tasks_per_socket:  # who would have to go depends on where in the node they are
             return None
-        arrays, tables = shapes.freeze()
-        nodes = self.columns.nodes.freeze()
-        hosts = self.columns.rows.hosts
-        eligible = np.unique(hosts[unpack_bits(tables.elig[arrays.elig[row]], len(hosts))])
-        eligible = eligible[(nodes.mem >= arrays.mem_floor[row])[eligible] & (nodes.tmp >= arrays.tmp[row])[eligible]]
-        records = self.columns.nodes.records
-        good = [
-            is_schedulable(records[i]) and not is_counted(records[i]) and records[i].name not in closed
-            for i in eligible.tolist()
-        ]
-        able = eligible[good].astype(np.int64)
+        able = known.get((row, closed))
+        if able is None:
+            able = known[row, closed] = self._able(row, closed)
         if len(able) < request.nodes_lo:
             return None
         must = frozenset(state.nodes[n].index for n in request.must if n in state.nodes)
         gres = tuple(self.columns.sources.gres.asked(request))
-        asker = contender(state, job, partition.name)
-        need = need_of(request, must, gres, int(arrays.cpt[row]))
-        return AskedPart(asker, need, able, request.component)
+        need = need_of(request, must, gres, int(shapes.freeze()[0].cpt[row]))
+        return AskedPart(contender(state, job, partition.name), need, able, request.component)
 
-    def _closed(self, state: State, reservation: str, limit_s: int, now: float) -> set[str]:
+    def _able(self, row: int, closed: frozenset[str]) -> Int64:
+        """Nodes that may serve a row of requests and take jobs."""
+        arrays, tables = self.columns.shapes.freeze()
+        nodes, names = self.columns.nodes.freeze(), self.columns.nodes.names
+        hosts = self.columns.rows.hosts
+        able = np.zeros(len(names), np.bool_)
+        able[hosts[unpack_bits(tables.elig[arrays.elig[row]], len(hosts))]] = True
+        able &= nodes.up & (nodes.cpus <= COUNTED_CPUS)
+        able &= (nodes.mem >= arrays.mem_floor[row]) & (nodes.tmp >= arrays.tmp[row])
+        found = np.flatnonzero(able)
+        return found[[names[i] not in closed for i in found.tolist()]] if closed else found
+
+    def _closed(self, state: State, reservation: str, limit_s: int, now: float) -> frozenset[str]:
         """Nodes that other reservations hold of at any time while the job would run."""
         if not state.reservations:
-            return set()
+            return frozenset()
         mine = state.reservations.get(reservation)
         t_end = now + limit_s if limit_s else inf
         if mine is not None and mine.active and not mine.has("FLEX"):
@@ -155,7 +186,7 @@ class Asking:
                 continue
             if is_met(other, now, t_end, now) is not None:
                 closed.update(other.shares)
-        return closed
+        return frozenset(closed)
 
     def _near(self, state: State, asked: Asked, request: Request, now: float) -> Iterable[Asked]:
         """The way on nodes of no more leaf switches than --switches allows; chains of several parts are not tried

@@ -83,7 +83,7 @@ class Claims:
     def _may_start(self, state: State, job: JobRecord, start: AcceptedStart, now: float) -> bool:
         if job.job_id not in state.schedulable or not self.allowed(state, job, start, now):
             return False
-        if not came_free(state, start.alloc):
+        if not came_free(state, start.alloc) or not all(is_schedulable(state.nodes[n]) for n in start.alloc.nodes):
             return False
         return not self.columns.sources.gres.give(state, job, start.alloc, {})
 
@@ -91,6 +91,8 @@ class Claims:
         self, state: State, job: JobRecord, start: AcceptedStart, now: float, gone: Collection[int] = ()
     ) -> bool:
         """True unless a limit, a licence or another check forbids the start.  `gone`: jobs that will have gone."""
+        if self.columns.is_behind(state):  # limits have changed, and what counts for them is not known yet
+            return False
         self.columns.take_running(state)
         pools = self.columns.pools
         for pool, amount in pools.amounts_of(state, job, start.alloc):

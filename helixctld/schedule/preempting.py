@@ -8,7 +8,7 @@ calls: a restart finds claims and suspended jobs in the records.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from math import inf
 
@@ -31,10 +31,13 @@ from helixctld.schedule.verify import AcceptedStart, PickCpus
 from helixctld.schedule.who_yields import Round, WhoYields, Willing, claimed_victims, mem_on
 
 CANDIDATES_MAX = 64  #: waiting jobs looked at closely after one pass
-NODES_FEW = 128  #: nodes looked at first on a large cluster, or twice as many as the job needs
-PROMISES_MAX = 2000  #: protected reservations that are respected
-VAIN_S = 10.0  #: all nodes of a large cluster are looked at for one kind of request once in so long
 SCAN_MAX = 4096  #: entries of the queue, in its order, among which they are
+NODES_FEW = 128  #: nodes looked at first on a large cluster, or twice as many as the job needs
+NODES_MORE = 512  #: nodes looked at when those are in vain
+VAIN_S = 2.0  #: which is done for one kind of request once in so long
+VAIN_LARGE_S = 30.0  #: the same for a request for so many nodes that all are looked at
+PROMISES_MAX = 2000  #: protected reservations that are respected
+ELSEWHERE_MAX = 4  #: jobs with a claim for which free nodes are looked for after one pass
 _WAITS = frozenset({Reason.RESOURCES, Reason.PRIORITY, Reason.NONE})
 
 
@@ -45,6 +48,7 @@ class Outcome:
     events: list[ev.Event]  # those told to make room, and the claim
     start: AcceptedStart | None = None  # to be started at once when `events` are applied
     t_again: float = 0.0  # somebody could make room from then on (PreemptExemptTime); 0 = nobody
+    cut: bool = False  # time was up before all had been looked at
 
 
 class Preempting(WhoYields):
@@ -63,13 +67,18 @@ class Preempting(WhoYields):
         self.starts = Claims(columns)
         self.outlook = outlook
         self._looked = -1  # version of the nodes at the last look for what came free elsewhere
-        self._in_vain: dict[tuple[object, ...], float] = {}  # request -> until when it need not be tried on all nodes
+        self._last_elsewhere = 0  # for which job that was
+        #: request -> until when it need not be tried on more nodes, and which those are
+        self._in_vain: dict[tuple[object, ...], tuple[float, int]] = {}
         self.counters = {"attempts": 0, "preemptions": 0, "claims": 0}
 
-    def preempt(self, state: State, now: float, turn: Round) -> Outcome | None:
+    def preempt(
+        self, state: State, now: float, turn: Round, is_late: Callable[[], bool] = lambda: False
+    ) -> Outcome | None:
         """The first waiting job for which others can make room; None if there is none.
 
-        `turn`: what was looked at already; the caller keeps it from call to call until it gets None.
+        `turn`: what was looked at already; the caller keeps it from call to call until it gets None.  `is_late`: asked
+        after each attempt in vain; True ends the search.
         """
         if not self.is_on(state) or not state.active:
             return None
@@ -79,17 +88,21 @@ class Preempting(WhoYields):
         for job in self._candidates(state, turn):
             for asked in self._ways(state, job, now, turn):
                 key = asked.key
-                if key in turn.failed:
+                if job.priority <= turn.failed.get(key, -1):
                     continue
                 self.counters["attempts"] += 1
-                found, later = self._try(state, asked, now, turn)
+                found, later = self._try(state, asked, now, turn, is_late)
                 if found is not None:
                     self.counters["preemptions"] += 1
                     turn.failed.clear()  # who makes room may leave more than is needed
+                    if job.is_array and found.start is not None:
+                        turn.passed.discard(job.job_id)  # its next task
                     return found
-                turn.failed.add(key)
+                turn.failed[key] = job.priority
                 if later and (not t_again or later < t_again):
                     t_again = later
+                if is_late():
+                    return Outcome([], t_again=t_again, cut=True)
         return Outcome([], t_again=t_again) if t_again else None
 
     def is_on(self, state: State) -> bool:
@@ -140,7 +153,7 @@ class Preempting(WhoYields):
 
     def _ways(self, state: State, job: JobRecord, now: float, turn: Round) -> Iterator[Asked]:
         """The ways in which the job could run if nothing else did, less what is promised to jobs before it."""
-        for asked in self.asking.ways(state, job, now):
+        for asked in self.asking.ways(state, job, now, turn.able):
             parts = []
             for part in asked.parts:
                 t_end = now + asked.limit_s if asked.limit_s else inf
@@ -169,40 +182,54 @@ class Preempting(WhoYields):
                 found.update(names)
         return found
 
-    def _try(self, state: State, asked: Asked, now: float, turn: Round) -> tuple[Outcome | None, float]:
-        """Make room for a job; on a large cluster on the most promising nodes first, and seldom on all."""
+    def _try(
+        self, state: State, asked: Asked, now: float, turn: Round, is_late: Callable[[], bool]
+    ) -> tuple[Outcome | None, float]:
+        """Make room for a job; on a large cluster on the most promising nodes, and now and then on more of them, each
+        time on others."""
         if all(len(part.able) <= max(NODES_FEW, 2 * part.need.nodes_lo) for part in asked.parts):
-            return self._try_on(state, asked, now, turn)
-        found, later = self._try_on(state, self._promising(state, asked, now, NODES_FEW), now, turn)
-        key = asked.key[2:]
-        if found is None and now >= self._in_vain.get(key, 0.0):
-            found, later = self._try_on(state, asked, now, turn)
-            if found is None:
-                if len(self._in_vain) > SCAN_MAX:
-                    self._in_vain.clear()
-                self._in_vain[key] = now + VAIN_S
+            large = any(len(part.able) > NODES_MORE for part in asked.parts)
+            if large and now < self._in_vain.get(asked.kind, (0.0, 0))[0]:
+                return None, 0.0
+            found, later, _ = self._try_on(state, asked, now, turn)
+            if large and found is None:
+                self._in_vain[asked.kind] = now + VAIN_LARGE_S, 0
+            return found, later
+        near = self._promising(state, asked, now, NODES_FEW)
+        found, later, enough = self._try_on(state, near, now, turn)
+        t, window = self._in_vain.get(asked.kind, (0.0, 0))
+        if found is None and not enough and now >= t and not is_late():
+            more = self._promising(state, asked, now, NODES_MORE, window)
+            found, later, _ = self._try_on(state, more, now, turn)
+            if len(self._in_vain) > SCAN_MAX:
+                self._in_vain.clear()
+            most = max(len(part.able) for part in asked.parts)
+            self._in_vain[asked.kind] = now + VAIN_S, (window + 1) % -(-most // NODES_MORE)
         return found, later
 
-    def _try_on(self, state: State, asked: Asked, now: float, turn: Round) -> tuple[Outcome | None, float]:
+    def _try_on(self, state: State, asked: Asked, now: float, turn: Round) -> tuple[Outcome | None, float, bool]:
+        """What can be done; when more could be; and whether nothing need be, since those that are ending are enough."""
         willing = self._willing(state, asked, now, turn)
         ways, later = willing.ways, willing.later
         if not state.yielding and not willing.over and not any(how is not None for how in ways.values()):
-            return None, later
+            return None, later, False
         found = self._chosen(state, asked, willing, now)
         if found is None:
-            return None, later
+            return None, later, False
         start, told = found
         over = _taken_over(state, start.alloc, willing.over, told)
-        if told and not over and not any(ways[v.job_id] is not None for v in told):
-            return None, later  # those that are ending anyway are enough
+        new = any(ways[victim.job_id] is not None for victim in told)
+        if told and not over and not new and not all(victim.preemptor for victim in told):
+            return None, later, True
         events: list[ev.Event] = [
             ev.JobClaimed(t=now, job_id=other, why=f"job {asked.job.display_id} goes first") for other in over
         ]
         for victim in told:
             if (how := ways[victim.job_id]) is not None:
                 events.append(self._tell(victim, how, asked, willing, now))
+        self._leave(state, start.alloc)
         if all((how := ways[victim.job_id]) is not None and how.mode == SUSPEND for victim in told):
-            return Outcome(events, start), 0.0
+            return Outcome(events, start), 0.0, False
         self.counters["claims"] += 1
         claimed = claimed_victims(state, state.claims - set(over))
         claim = Claim(
@@ -213,7 +240,7 @@ class Preempting(WhoYields):
             victims=[victim.job_id for victim in told],
             t=now,
         )
-        return Outcome([*events, ev.JobClaimed(t=now, job_id=asked.job.job_id, claim=claim)]), 0.0
+        return Outcome([*events, ev.JobClaimed(t=now, job_id=asked.job.job_id, claim=claim)]), 0.0, False
 
     def _chosen(
         self, state: State, asked: Asked, willing: Willing, now: float
@@ -240,14 +267,26 @@ class Preempting(WhoYields):
         return start, [state.jobs[v] for v in choice.victims]
 
     def elsewhere(self, state: State, now: float) -> Iterator[Outcome]:
-        """Jobs with a claim that can start without waiting for it, since other nodes came free."""
+        """Jobs with a claim that can start without waiting for it, since other nodes came free.  After a pass a few of
+        those for which enough nodes have CPUs to offer are looked at, each time others."""
         if not state.claims or self._looked == self.columns.nodes.version or self.columns.nodes.is_stale(state):
             return
         self._looked = self.columns.nodes.version
-        for job_id in sorted(state.claims):
+        nodes = self.columns.nodes.freeze()
+        offered = np.sort(nodes.free_cpus[nodes.up])
+        looked = 0
+        for job_id in sorted(state.claims, key=lambda job_id: (job_id <= self._last_elsewhere, job_id)):
             job = state.jobs[job_id]
-            if job.is_array or job.held:
+            claim = job.claim
+            if claim is None or job.is_array or job.held:
                 continue
+            enough = len(offered) - int(np.searchsorted(offered, min(claim.alloc.cpus)))
+            if enough < len(claim.alloc.nodes):
+                continue
+            if looked == ELSEWHERE_MAX:
+                return
+            looked += 1
+            self._last_elsewhere = job_id
             for asked in self.asking.ways_of_claimer(state, job, now):
                 free = _free_only(state, asked)
                 found = None if free is None else self._chosen(state, free, self._asking(state, free), now)

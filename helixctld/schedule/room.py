@@ -5,7 +5,7 @@ Both iterators give lists of events, each of which must be applied before the ne
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from helix.model import events as ev
 from helix.plugin.families import PreemptPlugin
@@ -21,6 +21,9 @@ from helixctld.schedule.verify import PickCpus
 from helixctld.schedule.who_yields import Round
 
 ROUNDS_MAX = 64  #: jobs made room for after one pass
+BUDGET_S = 0.02  #: what may be spent on it; the next pass goes on from there
+REST = 5.0  #: after attempts in vain there is none for so many times as long as they took
+REST_MAX_S = 1.0
 
 
 class Room:
@@ -33,10 +36,14 @@ class Room:
         rules: PreemptRules,
         pick: PickCpus,
         outlook: Outlook | None = None,
+        timer: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self.t_again = (
-            0.0  #: after `after_pass`: when somebody could make room who may not yet, epoch seconds; 0 = never
-        )
+        """`timer`: monotonic seconds, to keep within what may be spent; the default spends as much as it takes."""
+        #: after `after_pass`: when it should be called again although nothing happens, epoch seconds; 0 = need not be
+        self.t_again = 0.0
+        self._timer = timer
+        self._turns: dict[Preempting, Round] = {}  # that were cut short
+        self._rests: dict[Preempting, float] = {}  # until when, by the timer
         self._resumed = 0
         self._preempting = Preempting(columns, plugin, rules, pick, outlook)
         self._gangs = Gangs(columns, plugin, rules, pick, outlook)
@@ -80,15 +87,36 @@ class Room:
             yield [ev.JobResumed(t=now, job_id=job.job_id, cause=job.suspended_for) for job in back]
 
     def _make_room(self, maker: Preempting, state: State, now: float) -> Iterator[list[ev.Event]]:
-        turn = Round()
+        began = self._timer()
+        rest_s = self._rests.get(maker, 0.0) - began
+        if rest_s > 0:
+            self._look_again(now + rest_s)
+            return
+        before = self._turns.pop(maker, None)
+        turn = Round() if before is None else Round(passed=before.passed)
+        in_vain_s = 0.0
         for _ in range(ROUNDS_MAX):
-            found = maker.preempt(state, now, turn)
-            if found is None:
-                return
-            if not found.events and found.start is None:
-                self.t_again = min(self.t_again, found.t_again) if self.t_again else found.t_again
-                return
+            t = self._timer()
+            found = maker.preempt(state, now, turn, lambda: self._timer() - began > BUDGET_S)
+            if found is None or not (found.events or found.start):
+                in_vain_s = self._timer() - t
+                if found is not None and found.t_again:
+                    self._look_again(found.t_again)
+                cut = found is not None and found.cut
+                break
             yield from self._start(maker, state, found, now)
+            if cut := self._timer() - began > BUDGET_S:
+                break
+        else:
+            cut = True
+        rest_s = min(REST * in_vain_s, REST_MAX_S)
+        self._rests[maker] = self._timer() + rest_s
+        if cut:
+            self._turns[maker] = turn
+            self._look_again(now + rest_s)
+
+    def _look_again(self, t: float) -> None:
+        self.t_again = min(self.t_again, t) if self.t_again else t
 
     def _start(self, maker: Preempting, state: State, found: Outcome, now: float) -> Iterator[list[ev.Event]]:
         if found.events:

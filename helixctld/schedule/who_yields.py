@@ -25,10 +25,14 @@ from helix_native.arrays import Int64
 from helixctld.core.preempt import How, contender, contenders, how_to, make_room, terms_of
 from helixctld.core.state import State
 from helixctld.core.yielding import core_mask
-from helixctld.schedule.asking import Asked, AskedPart, Asking
+from helixctld.schedule.asking import Asked, AskedPart, Asking, alike
 from helixctld.schedule.columns import Columns
+from helixctld.schedule.kept import Float64
 from helixctld.schedule.verify import PickCpus
 
+KNOWN_S = 1.0  #: how long the order in which nodes are looked at is kept
+KINDS_MAX = 256  #: kinds of askers for which it is
+_NOTHING = np.zeros(0, np.float64)
 IN_RESERVATION = "reservation "  #: before its name: what its share of a node leaves; partitions' names have no spaces
 
 
@@ -41,8 +45,9 @@ class Round:
     kinds: list[Contender] | None = None  # of running jobs that make room at all
     asks: dict[tuple[object, ...], bool] = field(default_factory=dict)
     others: dict[int, list[Contender]] = field(default_factory=dict)
-    failed: set[tuple[object, ...]] = field(default_factory=set)  # requests nobody can make room for
+    failed: dict[tuple[object, ...], int] = field(default_factory=dict)  # request -> priority with which it was in vain
     promises: list[tuple[int, float, list[str]]] | None = None  # waiting job, start, nodes
+    able: dict[tuple[int, frozenset[str]], Int64] = field(default_factory=dict)  # see `Asking.ways`
 
 
 @dataclass(slots=True)
@@ -74,46 +79,69 @@ class WhoYields:
     def __init__(self, columns: Columns, plugin: PreemptPlugin, rules: PreemptRules, pick: PickCpus) -> None:
         self.columns = columns
         self.asking = Asking(columns)
+        #: kind of asker -> when that was, and by node: CPU seconds that would be lost, CPUs that would come free
+        self._known: dict[tuple[object, ...], tuple[float, Float64, Float64]] = {}
         self.plugin = plugin
         self.rules = rules
         self.pick = pick
 
-    def _promising(self, state: State, asked: Asked, now: float, few: int) -> Asked:
-        """The way on few nodes: those named, then those where least work is lost for a CPU.  About 1 us a running
-        job and part."""
+    def _promising(self, state: State, asked: Asked, now: float, few: int, window: int = 0) -> Asked:
+        """The way on few nodes: those named, then those where least work is lost for a CPU; `window`: leave out so many
+        times as many.  About 1 us a running job, once in KNOWN_S for all that ask alike."""
         parts = []
         for part in asked.parts:
             count = max(few, 2 * part.need.nodes_lo)
             able = part.able
             if len(able) > count:
-                able = self._promising_nodes(state, part, now, count)
+                able = self._promising_nodes(state, part, now, count, window)
             parts.append(dataclasses.replace(part, able=able))
         return dataclasses.replace(asked, parts=tuple(parts))
 
-    def _promising_nodes(self, state: State, part: AskedPart, now: float, count: int) -> Int64:
+    def _promising_nodes(self, state: State, part: AskedPart, now: float, count: int, window: int) -> Int64:
+        kind = alike(part.asker)
+        size = len(self.columns.nodes.records)
+        t, lost, freed = self._known.get(kind, (0.0, _NOTHING, _NOTHING))
+        if now - t >= KNOWN_S or len(lost) != size:
+            if len(self._known) > KINDS_MAX:
+                self._known.clear()
+            lost, freed = self._yields(state, part.asker, now)
+            self._known[kind] = now, lost, freed
+        able = part.able
+        there = freed[able] + self.columns.nodes.freeze().free_cpus[able]
+        named = np.isin(able, list(part.need.must))
+        short = there < part.need.cost(part.need.task_lo, 1)
+        order = np.lexsort((able, lost[able] / (there + 1.0), short, ~named))
+        begin = count * window if count * window < len(order) else 0
+        found: Int64 = np.sort(able[order[begin : begin + count]])
+        return found
+
+    def _yields(self, state: State, asker: Contender, now: float) -> tuple[Float64, Float64]:
         size = len(self.columns.nodes.records)
         lost, freed = np.zeros(size), np.zeros(size)
-        nodes, asker = state.nodes, part.asker
+        nodes = state.nodes
         willing: dict[tuple[str, str], bool] = {}
         for job_id in state.active:
             job = state.jobs[job_id]
             kind = (job.partition, job.spec.qos)
             if kind not in willing:
                 willing[kind] = self._may_ask(state, asker, job)
-            if not willing[kind] or job.alloc is None or job.yields_cpus:
+            if not willing[kind] or job.alloc is None or job.yields_cpus or job.state is JobState.COMPLETING:
                 continue
             ran_s = now - job.t_start - job.suspended_s + 1.0
             for name, cores in zip(job.alloc.nodes, job.alloc.cores, strict=True):
                 if (node := nodes.get(name)) is not None:
                     lost[node.index] += ran_s * len(cores)
                     freed[node.index] += len(cores)
-        able = part.able
-        there = freed[able] + [state.free_cores[i].bit_count() for i in able.tolist()]
-        named = np.isin(able, list(part.need.must))
-        short = there < part.need.cost(part.need.task_lo, 1)
-        order = np.lexsort((able, lost[able] / (there + 1.0), short, ~named))
-        found: Int64 = np.sort(able[order[:count]])
-        return found
+        return lost, freed
+
+    def _leave(self, state: State, alloc: Allocation) -> None:
+        """Nodes that have been given are not the next to be looked at."""
+        indexes = [state.nodes[name].index for name in alloc.nodes]
+        for _, lost, freed in self._known.values():
+            if len(lost) <= max(indexes):
+                continue
+            freed[indexes] = 0.0
+            lost[indexes] = np.inf
 
     def _may_ask(self, state: State, asker: Contender, job: JobRecord) -> bool:
         """True if jobs like this one make room for the asker, as far as partition and QOS say."""
@@ -152,18 +180,15 @@ class WhoYields:
 
     def _willing(self, state: State, asked: Asked, now: float, turn: Round) -> Willing:
         found = self._asking(state, asked)
-        able = [set(part.able.tolist()) for part in asked.parts]
-        nodes = state.nodes
-        for job_id in state.active:
+        records = self.columns.nodes.records
+        there = [{job_id for i in part.able.tolist() for job_id in records[i].jobs} for part in asked.parts]
+        for job_id in set().union(*there):
             job = state.jobs[job_id]
             if job.yields_cpus or job.alloc is None:
                 continue
             if job.reservation and job.reservation != asked.reservation:
                 continue  # what is reserved is left to the jobs of the reservation
-            there = {node.index for name in job.alloc.nodes if (node := nodes.get(name)) is not None}
-            near = [not there.isdisjoint(mine) for mine in able]
-            if not any(near):
-                continue
+            near = [job_id in mine for mine in there]
             if job.state is JobState.COMPLETING:
                 found.add(job_id, None, near)
                 continue
@@ -290,6 +315,11 @@ class WhoYields:
         takes last, by node."""
         records = self.columns.nodes.records
         alloc = Allocation(nodes=[], cores=[], mem_mib=[], whole=asked.parts[0].need.exclusive)
+        shares: list[dict[int, list[Share]]] = [{} for _ in gone]
+        for mine, victims in zip(shares, gone, strict=True):
+            for victim in victims:
+                for index, share in victim.shares.items():
+                    mine.setdefault(index, []).append(share)
         given = sorted(
             zip(choice.part, choice.nodes, choice.tasks, strict=True),
             key=lambda at: (asked.parts[at[0]].component, at[1]),
@@ -297,10 +327,9 @@ class WhoYields:
         for at, index, tasks in given:
             need, node, place = asked.parts[at].need, records[index], places[at][index]
             free, mem = place.free_cores, place.free_mem_mib
-            for victim in gone[at]:
-                if (share := victim.shares.get(index)) is not None:
-                    free |= share.cores
-                    mem += share.mem_mib
+            for share in shares[at].get(index, ()):
+                free |= share.cores
+                mem += share.mem_mib
             count = node.cpus if need.exclusive else need.cost(tasks, place.width)
             picked = self.pick(node, free & ~claimed.get(node.name, 0), count) or self.pick(node, free, count)
             if picked is None:

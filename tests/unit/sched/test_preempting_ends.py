@@ -158,7 +158,8 @@ def test_what_is_left_of_a_victim_is_not_claimed_twice() -> None:
     top = w.submit(partitions=["top"], cpus_per_task=1, mem_per_node_mib=10)
     w.round()
     assert one.claim is not None
-    assert top.claim is None  # the rest is enough for it, and comes free anyway
+    assert top.claim is not None  # the rest is enough for it, and comes free anyway
+    assert not set(one.claim.alloc.cores[0]) & set(top.claim.alloc.cores[0])
     ended(w, low)
     assert sorted(job.job_id for job in w.round()) == [one.job_id, top.job_id]
 
@@ -251,3 +252,25 @@ def test_changing_or_holding_the_preemptor_gives_its_claim_up() -> None:
     assert high.claim is not None
     w.do(ev.JobHeld(t=w.now, job_id=high.job_id, by="user", by_uid=1000))
     assert (high.claim, w.state.kept_cores) == (None, {})
+
+
+def test_what_takes_too_long_goes_on_after_the_next_pass() -> None:
+    w = world("CANCEL", nodes=4, high={"preempt_mode": ["OFF"]})
+    low = w.running(2, cpus_per_task=2)
+    w.running(2, partitions=["high"], cpus_per_task=2)
+    ticks = iter(range(10_000))
+    w.room._timer = lambda: next(ticks) * 0.1  # each look at the clock takes longer than all of it may
+    vain = [w.submit(partitions=["high"], nodes_min=3, cpus_per_task=cpus, priority=9) for cpus in (1, 2)]
+    high = w.submit(partitions=["high"], cpus_per_task=2, priority=5)
+    tries = []
+    for _ in range(40):
+        w.round()
+        tries.append(w.room.counters["preempt_tried"])
+        if high.claim is not None:
+            break
+        assert w.room.t_again > 0
+    assert high.claim is not None
+    assert tries[0] == 1
+    assert max(b - a for a, b in zip([0, *tries], tries, strict=False)) == 1
+    assert [job.state for job in low].count(JobState.COMPLETING) == 1
+    assert all(job.claim is None for job in vain)
