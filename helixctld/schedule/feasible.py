@@ -130,7 +130,7 @@ class Feasibility:
                 return NotFound(f"no node '{name}'", code="NODE_UNKNOWN", hint="see hinfo -N for the nodes there are")
         row = columns.shapes.row_of(state, spec, excluded, partition.name, who)
         try:
-            work = look_at(columns)
+            work = look_at(columns, lasting=True)
             scattered = ""
             for head, chain in zip(columns.shapes.heads(row), request.chains, strict=True):
                 if chain[0].soft or not is_able(work, columns.shapes.parts(head), down=True):
@@ -138,7 +138,7 @@ class Feasibility:
                 if not spec.segment or not are_segments(chain):
                     return None
                 able = work.fit_empty(head, down=True) > 0
-                scattered = too_few(chain, able, columns.rows.leaves(), f"partition {partition.name}")
+                scattered = too_few(chain, able, columns.rows.leaves(), f"the blocks of partition {partition.name}")
                 if not scattered:
                     return None
             if scattered:

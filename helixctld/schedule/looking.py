@@ -40,9 +40,11 @@ class Looking(Pass):
         return enough
 
 
-def look_at(columns: Columns) -> Looking:
-    """A look at all shapes of the columns as they are now."""
+def look_at(columns: Columns, *, lasting: bool = False) -> Looking:
+    """A look at all shapes of the columns as they are now; `lasting`: at the nodes they may ever use, not only now."""
     shapes, tables = columns.shapes.freeze()
+    if lasting:
+        tables = columns.shapes.lasting()
     return Looking(columns, shapes, tables, wanted_gres(columns))
 
 

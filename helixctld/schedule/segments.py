@@ -20,11 +20,11 @@ def segments_in(size: int, able: Flags, blocks: Int32) -> int:
     return int((counts // size).sum())
 
 
-def too_few(chain: Chain, able: Flags, blocks: Int32, where: str) -> str:
-    """That the nodes `able` of `where` make fewer segments than asked; "" if they make enough."""
+def too_few(chain: Chain, able: Flags, blocks: Int32, holders: str) -> str:
+    """That the nodes `able` (called `holders`) make fewer segments than asked; "" if they make enough."""
     size = chain[0].nodes_lo
     have = segments_in(size, able, blocks)
     if have >= len(chain):
         return ""
     asked = f"--segment: {plural(len(chain), 'segment')} of {plural(size, 'node')} in one block asked"
-    return f"{asked}; the blocks of {where} have room for {have}"
+    return f"{asked}; {holders} have room for {have}"

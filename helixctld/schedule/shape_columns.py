@@ -556,6 +556,11 @@ class ShapeColumns:
             table[row] &= pack_bits(self.sockets.serving(seats)[hosts])
         return table
 
+    def lasting(self) -> TableArrays:
+        """The tables with eligibility as it is whatever jobs there are."""
+        _, tables = self.freeze()
+        return tables._replace(elig=np.stack(self._elig)) if self._elig_of or self._seats_of else tables
+
     def barred_by_sockets(self, row: int) -> Flags:
         """Nodes that row `row` may use but for how their free CPUs lie in sockets now.  [N]"""
         elig = int(self._work.elig[row])

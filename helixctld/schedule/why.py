@@ -236,7 +236,7 @@ def _segments(columns: Columns, chain: Chain, parts: list[int]) -> str:
     if not are_segments(chain):
         return ""
     able = look_at(columns).fit_now(parts[0], kept=False) > 0
-    return too_few(chain, able, columns.rows.leaves(), "the cluster now")
+    return too_few(chain, able, columns.rows.leaves(), "the free nodes of the blocks")
 
 
 def _fits(look: dict[str, Any]) -> bool:

@@ -131,3 +131,14 @@ def test_a_job_starts_exactly_when_blocks_have_room(sizes: list[int], segment: i
     assert w.run() == [job]
     by_block = Counter(w.state.topology.leaf_of[name] for name in w.where(job))
     assert sum(found // segment for found in by_block.values()) >= count
+
+
+def test_hwhy_counts_the_segments_that_free_nodes_make() -> None:
+    w = blocks(2, 2, 2)
+    for name in ("n1", "n3"):
+        w.submit(nodelist=name, exclusive=True, time_limit_s=HOUR)
+    w.run()
+    job = ask(w, 4, 2)
+    assert w.run() == []
+    asked = "--segment: 2 segments of 2 nodes in one block asked"
+    assert w.why(job)["text"] == f"{asked}; the free nodes of the blocks have room for 1"

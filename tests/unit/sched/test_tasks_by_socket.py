@@ -91,6 +91,7 @@ def test_free_cpus_in_one_socket_are_not_enough_and_nobody_else_is_kept_out() ->
     assert w.run() == []
     assert w.reason(job) is Reason.RESOURCES
     assert "sockets" in job.reason_text
+    w.feasibility.check_possible(w.state, job.spec, ["main"])  # not now is not never
     assert "free CPUs in too few sockets" in w.why(job)["text"]
     assert w.cycle.counters.conflicts == 0
     other = w.submit(tasks=2, time_limit_s=60)
