@@ -72,12 +72,9 @@ def warm_up() -> None:
     Safe to call from any thread and more than once: the switch is one assignment.
     """
     global _compiled
-    from helix_native import compiled, samples
+    from helix_native import compiled
 
-    nodes, shapes, tables, queue = samples.smallest()
-    compiled.plan_fifo(nodes, shapes, tables, queue, 1)
-    compiled.plan_ahead(*samples.smallest_ahead())
-    compiled.plan_rows(*samples.smallest_ahead())
+    compiled.warm_up()
     _compiled = compiled
 
 

@@ -107,7 +107,7 @@ class AheadParams(NamedTuple):
     backfill: bool  # False: nothing overtakes the first that waits in its partition (fifo)
     shortest_first: bool  # try backfill candidates in order of `JobArrays.order` (ties: the queue's), not of the queue
     predict: bool  # find an expected start for every job, not only the protected
-    compress: bool  # take each kept reservation out and put it back at its earliest (something ended early)
+    compress: bool  # take each kept reservation out and put it back at its earliest (something ended)
     resolution_s: int  # starts later than now are multiples of this from now on; ends are rounded up to it
     window_s: int  # no start is looked for beyond
     starts_max: int

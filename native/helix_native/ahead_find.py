@@ -41,11 +41,12 @@ from helix_native.ahead_rows import (
     spare_of,
 )
 from helix_native.ahead_slow import WINDOW, choose_slow
-from helix_native.ahead_steps import FAR, compiled, entry_of
+from helix_native.ahead_steps import FAR, entry_of
 from helix_native.ahead_tree import busy_at, find_whole
+from helix_native.compiling import borrowing, inlined
 
 
-@compiled
+@borrowing
 def ready(k: Any, ground: Any, steps: Any, orders: Any, keys: Any, log: Any, logged: Any, work: Any, sc: Any) -> None:
     """Make the key's line, or bring its bounds up to date with the log."""
     if keys.table[k, K_READY] == 0:
@@ -54,14 +55,14 @@ def ready(k: Any, ground: Any, steps: Any, orders: Any, keys: Any, log: Any, log
     read_log(k, keys, log, logged)
 
 
-@compiled
+@inlined
 def _ranks(row: Any, ask: Any, kinds: Any, ground: Any, orders: Any) -> Any:
     if ask[ASK_WHOLE]:
         return orders.wholes[whole_order(orders, ground, kinds, row[K_ORDER], ask[ASK_LEAST])]
     return orders.parts[row[K_ORDER]]
 
 
-@compiled
+@borrowing
 def _take_free(k: Any, begin: Any, length: Any, ground: Any, orders: Any, keys: Any, work: Any) -> Any:
     """Rows for whole nodes, of those not in `acc`, into `rows`; how many."""
     row, ask = keys.table[k], keys.ask[k]
@@ -78,7 +79,7 @@ def _take_free(k: Any, begin: Any, length: Any, ground: Any, orders: Any, keys: 
     return take_whole(acc, before, after, row[K_TARGET], orders, order, work.rows, work.sort_keys)
 
 
-@compiled
+@borrowing
 def _order_rows(
     count: Any, target: Any, ask: Any, gres: Any, order: Any, ground: Any, steps: Any, begin: Any, end: Any, work: Any
 ) -> Any:
@@ -100,7 +101,7 @@ def _order_rows(
     return best_of(sort_keys, rows, count, target)
 
 
-@compiled
+@borrowing
 def find_now(k: Any, ground: Any, steps: Any, orders: Any, keys: Any, shares: Any, at: Any, work: Any, sc: Any) -> Any:
     """Stage the shares of a start now of key `k`; how many, 0 = it cannot start now."""
     row = keys.table[k]
@@ -154,7 +155,7 @@ def find_now(k: Any, ground: Any, steps: Any, orders: Any, keys: Any, shares: An
     return count
 
 
-@compiled
+@borrowing
 def find_later(
     k: Any, t: Any, stop: Any, ground: Any, steps: Any, orders: Any, keys: Any, shares: Any, at: Any, work: Any, sc: Any
 ) -> Any:

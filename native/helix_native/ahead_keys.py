@@ -42,8 +42,9 @@ from helix_native.ahead_rows import (
     set_minima,
 )
 from helix_native.ahead_slow import CAPACITY, CAPACITY_DOWN, _serve, choose_slow
-from helix_native.ahead_steps import FAR, compiled, low_bit
+from helix_native.ahead_steps import FAR, copy_to, low_bit
 from helix_native.arrays import BAD, REQUIRED_DOWN, RESOURCES, UNAVAILABLE
+from helix_native.compiling import borrowing, compiled
 
 # Columns of the table of keys.
 K_SHAPE, K_LENGTH, K_NEAR = 0, 1, 2
@@ -77,7 +78,7 @@ class Keys(NamedTuple):
     shape: Any  # [S, S_COUNT]
 
 
-@compiled
+@borrowing
 def slots_up(seconds: Any, resolution_s: Any) -> Any:
     """Slots that `seconds` take, rounded up; at most FAR."""
     if seconds >= np.int64(FAR) * resolution_s:
@@ -85,13 +86,13 @@ def slots_up(seconds: Any, resolution_s: Any) -> Any:
     return (seconds + resolution_s - 1) // resolution_s
 
 
-@compiled
+@borrowing
 def length_of(limit_s: Any, resolution_s: Any) -> Any:
     """Slots that a limit takes; 0 = unlimited."""
     return np.int64(FAR) if limit_s == 0 else slots_up(limit_s, resolution_s)
 
 
-@compiled
+@borrowing
 def near_of(s: Any, x: Any, waited_s: Any) -> bool:
     """Whether `--switches` still counts for a job of shape `s`."""
     part = np.int64(s)
@@ -102,7 +103,7 @@ def near_of(s: Any, x: Any, waited_s: Any) -> bool:
     return False
 
 
-@compiled
+@borrowing
 def _place(table: Any, slots: Any, count: Any, shape: Any, length: Any, near: Any) -> Any:
     """The key's number in an open hash table of places; `count` if it is new (and then entered)."""
     mask = len(slots) - 1
@@ -175,7 +176,7 @@ def _plain(s: Any, ground: Any, steps: Any, order: Any, keys: Any, sc: Any) -> N
         row[S_PLAIN], row[S_TASKS], row[S_LEAST], row[S_TARGET] = 1, most, hi, hi
     elif x[s, X_EXCLUSIVE]:
         none = np.zeros((size + 63) >> 6, np.uint64)
-        _serve(s, ground, steps, order, 0, 0, CAPACITY, none, sc)
+        _serve(s, ground, steps, order, np.int64(0), np.int64(0), CAPACITY, none, sc)
         fewest, largest = np.int64(FAR) << 8, np.int64(0)
         for r in range(size):
             if sc.fit[r] > 0:
@@ -190,7 +191,7 @@ def _plain(s: Any, ground: Any, steps: Any, order: Any, keys: Any, sc: Any) -> N
             row[S_PLAIN], row[S_LEAST], row[S_TARGET] = 1, needed, max(needed, target)
 
 
-@compiled
+@borrowing
 def prepare(
     k: Any, ground: Any, steps: Any, orders: Any, keys: Any, tree_max: Any,
     sc: Any,
@@ -216,7 +217,7 @@ def prepare(
         row[K_ABLE] = able_bits(
             ask, ground.gres_of[s], x[s, X_MEM_FLOOR], x[s, X_TMP], elig, ground, False, keys.able[k]
         )
-    keys.alive[k, :] = keys.able[k]
+    copy_to(keys.alive[k], keys.able[k])
     row[K_CLASS] = ROWS
     if ask[ASK_WHOLE] and tree_max >= 0 and (row[K_LENGTH] >= FAR or row[K_LENGTH] <= tree_max):
         row[K_CLASS] = TREE
@@ -233,7 +234,7 @@ def prepare(
             break
 
 
-@compiled
+@borrowing
 def verdict_of(
     s: Any, ground: Any, steps: Any, orders: Any,
     keys: Any, bits: Any, sc: Any,
@@ -274,7 +275,7 @@ def verdict_of(
     return verdict
 
 
-@compiled
+@borrowing
 def read_log(k: Any, keys: Any, log: Any, count: Any) -> None:
     """Bring the key's bounds up to date with what was given back: `log[i]` = (row, first slot)."""
     row = keys.table[k]
@@ -287,7 +288,7 @@ def read_log(k: Any, keys: Any, log: Any, count: Any) -> None:
     if count - seen > size:
         row[K_FIRST] = 0
         if row[K_CLASS] != SLOW:
-            keys.alive[k, :] = keys.able[k]
+            copy_to(keys.alive[k], keys.able[k])
         if slot >= 0:
             _reset(k, keys, slot)
         return
@@ -308,7 +309,7 @@ def read_log(k: Any, keys: Any, log: Any, count: Any) -> None:
             keys.minima[slot, r // GROUP] = min(keys.minima[slot, r // GROUP], first)
 
 
-@compiled
+@borrowing
 def _reset(k: Any, keys: Any, slot: Any) -> None:
     first = np.int32(keys.table[k, K_FIRST])
     bounds = keys.bounds[slot]
@@ -318,7 +319,7 @@ def _reset(k: Any, keys: Any, slot: Any) -> None:
     set_minima(bounds, keys.minima[slot])
 
 
-@compiled
+@borrowing
 def slot_of(k: Any, keys: Any) -> Any:
     """Where the key's bounds are; takes a place away from another key if there is no free one."""
     row = keys.table[k]

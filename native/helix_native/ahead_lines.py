@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from helix_native.ahead_steps import compiled
+from helix_native.compiling import compiled
 
 X_PART, X_ELIG, X_GATE, X_NODES_LO, X_NODES_HI, X_GROW, X_SPREAD, X_CONTIGUOUS, X_LEAST = range(9)
 X_TASKS, X_TASK_LO, X_TASK_HI, X_CPT, X_CPUS_MIN, X_MEM_NODE, X_MEM_CPU, X_MEM_ALL, X_MEM_FLOOR = range(9, 18)

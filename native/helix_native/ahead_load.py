@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from helix_native.ahead_lines import request_table
-from helix_native.ahead_steps import FAR, USED, compiled
+from helix_native.ahead_steps import FAR, USED
+from helix_native.compiling import borrowing, compiled
 
 _PLAIN = (1 << 31) - 1
 _KINDS_MAX = 64
@@ -54,19 +55,19 @@ class Steps(NamedTuple):
     now: Any  # [R * words] copy of the first entry of every row
 
 
-@compiled
+@borrowing
 def _up(seconds: Any, resolution_s: Any) -> Any:
     if seconds >= np.int64(FAR) * resolution_s:
         return np.int64(FAR)
     return min(np.int64(FAR), -((-seconds) // resolution_s))
 
 
-@compiled
+@borrowing
 def _down(seconds: Any, resolution_s: Any) -> Any:
     return min(np.int64(FAR), seconds // resolution_s)
 
 
-@compiled
+@borrowing
 def pack(amounts: Any, word: Any, shift: Any, need: Any) -> None:
     """Amounts of every kind as packed words."""
     need[:] = 0

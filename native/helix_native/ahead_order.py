@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from helix_native.ahead_rows import SPARE_MAX
-from helix_native.ahead_steps import compiled, low_bit
+from helix_native.ahead_steps import low_bit
+from helix_native.compiling import borrowing, compiled
 
 TIERS_MAX = 64  #: more different ranks than these are sorted, not kept as sets
 
@@ -96,7 +97,7 @@ def whole_order(orders: Any, ground: Any, kinds: Any, score: Any, least: Any) ->
     return at
 
 
-@compiled
+@borrowing
 def take_whole(free: Any, before: Any, after: Any, target: Any, orders: Any, at: Any, rows: Any, keys: Any) -> Any:
     """At most `target` rows of the set `free` into `rows`, best first; how many.  `before`, `after`: busy then."""
     scores = orders.parts.shape[0]

@@ -8,10 +8,11 @@ import numpy as np
 
 from helix_native.ahead_lines import X_CHUNK, X_ELIG, X_EXCLUSIVE, X_MEM_FLOOR, X_ROOM, X_TMP
 from helix_native.ahead_load import Steps, pack
-from helix_native.ahead_pools import change_pools, roomy
+from helix_native.ahead_pools import change_pools, pools_short, roomy
 from helix_native.ahead_rows import amounts_of, ask_of, class_of
-from helix_native.ahead_steps import FAR, USED, change, compiled, longest
+from helix_native.ahead_steps import FAR, USED, change, copy_to, longest
 from helix_native.ahead_tree import mark, remark
+from helix_native.compiling import borrowing, compiled
 
 # Columns of the table of jobs: the reservation or prediction a job has.
 L_ENTRY, L_START, L_END, L_SECONDS, L_LIMIT, L_PROTECTED, L_AT, L_COUNT, L_ORDER, L_COLUMNS = range(10)
@@ -55,11 +56,12 @@ def more(table: Any, wanted: Any) -> Any:
     if wanted <= len(table):
         return table
     larger = np.empty((2 * len(table) + wanted, table.shape[1]), np.int64)
-    larger[: len(table)] = table
+    for i in range(len(table)):
+        copy_to(larger[i], table[i])
     return larger
 
 
-@compiled
+@borrowing
 def shape_of(s: Any, chunk: Any, x: Any) -> Any:
     """Part `chunk` of the chain of shape `s`."""
     s = np.int64(s)
@@ -68,7 +70,7 @@ def shape_of(s: Any, chunk: Any, x: Any) -> Any:
     return s
 
 
-@compiled
+@borrowing
 def need_of_share(share: Any, s: Any, ground: Any, amounts: Any, need: Any) -> None:
     """What a share holds, packed; `s`: its own part of the chain."""
     amounts[:] = 0
@@ -82,17 +84,33 @@ def need_of_share(share: Any, s: Any, ground: Any, amounts: Any, need: Any) -> N
     pack(amounts, ground.word, ground.shift, need)
 
 
-@compiled
+@borrowing
+def _sort(rows: Any, count: Any) -> None:
+    """The first `count` rows ascending, in place (Shell's sort; what comes here is short or nearly sorted)."""
+    gap = np.int64(1)
+    while 9 * gap < 4 * count:  # Tokuda's gaps, about 9/4 apart
+        gap = (9 * gap + 4) // 4
+    while gap > 0:
+        for i in range(gap, count):
+            row, to = rows[i], i
+            while to >= gap and rows[to - gap] > row:
+                rows[to] = rows[to - gap]
+                to -= gap
+            rows[to] = row
+        gap = 4 * gap // 9
+
+
+@borrowing
 def stage(shares: Any, at: Any, rows: Any, count: Any, ask: Any, gres: Any, ground: Any, amounts: Any) -> None:
     """Write the shares of a plain request, rows in index order."""
-    rows[:count].sort()
+    _sort(rows, count)
     for i in range(count):
         amounts_of(ask, gres, ground.cap, ground.whole, ground.width, rows[i], amounts)
         shares[at + i, C_ROW], shares[at + i, C_CPUS], shares[at + i, C_MEM] = rows[i], amounts[0], amounts[1]
         shares[at + i, C_CHUNK] = 0
 
 
-@compiled
+@borrowing
 def stage_slow(shares: Any, at: Any, count: Any, s: Any, ground: Any, sc: Any) -> None:
     """Write the shares that `choose_slow` left."""
     for i in range(count):
@@ -103,25 +121,38 @@ def stage_slow(shares: Any, at: Any, count: Any, s: Any, ground: Any, sc: Any) -
         shares[at + i, C_CHUNK] = sc.chunk[i]
 
 
-@compiled
-def _roomy_steps(steps: Any, shares: Any, at: Any, count: Any) -> Any:
-    """The steps with room for one more change of each of the shares' rows."""
-    extra = np.int64(0)
+@borrowing
+def _short(steps: Any, shares: Any, at: Any, count: Any) -> Any:
+    """Entries by which the pool of the steps is short of one more change of each of the shares' rows; <= 0: none."""
+    wanted = steps.state[USED]
     for i in range(at, at + count):
         r = shares[i, C_ROW]
         if steps.cnt[r] + 2 > steps.cap[r]:
-            extra += 2 * steps.cap[r]
-    if steps.state[USED] + extra <= len(steps.pt):
-        return steps
-    size = 2 * len(steps.pt) + extra
-    words = len(steps.pr) // len(steps.pt)
-    pt, pr = np.empty(size, np.int32), np.empty(size * words, np.int64)
-    pt[: len(steps.pt)] = steps.pt
-    pr[: len(steps.pr)] = steps.pr
-    return Steps(pt, pr, steps.off, steps.cap, steps.cnt, steps.state, steps.now)
+            wanted += 2 * steps.cap[r]
+    return wanted - np.int64(len(steps.pt))
+
+
+@borrowing
+def is_short(steps: Any, pools: Any, jobs: Any, j: Any, shares: Any, at: Any, count: Any) -> bool:
+    """Whether `change_plan` needs `with_room` first."""
+    return bool(_short(steps, shares, at, count) > 0 or pools_short(pools, jobs, j) > 0)
 
 
 @compiled
+def with_room(steps: Any, pools: Any, jobs: Any, j: Any, shares: Any, at: Any, count: Any) -> Any:
+    """Steps and pools with room for one more change of each of the shares' rows and of each of job j's pools."""
+    extra = _short(steps, shares, at, count)
+    if extra > 0:
+        size = 2 * len(steps.pt) + extra
+        words = len(steps.pr) // len(steps.pt)
+        pt, pr = np.empty(size, np.int32), np.empty(size * words, np.int64)
+        copy_to(pt, steps.pt)
+        copy_to(pr, steps.pr)
+        steps = Steps(pt, pr, steps.off, steps.cap, steps.cnt, steps.state, steps.now)
+    return steps, roomy(pools, jobs, j)
+
+
+@borrowing
 def _apply(
     shares: Any, at: Any, count: Any, s: Any, begin: Any, end: Any, sign: Any, ground: Any, steps: Any, work: Any
 ) -> None:
@@ -179,21 +210,18 @@ def _apply(
         mark(full, part, leaves, top, word, mask, begin, end)
 
 
-@compiled
+@borrowing
 def change_plan(
     shares: Any, at: Any, count: Any, s: Any, j: Any, begin: Any, end: Any, sign: Any, ground: Any, steps: Any,
     pools: Any, jobs: Any, work: Any,
-) -> Any:  # fmt: skip
-    """Take shares of job j, of shape `s`, in [begin, end), or give them back (sign -1): the new steps and pools."""
-    steps = _roomy_steps(steps, shares, at, count)
+) -> None:  # fmt: skip
+    """Take shares of job j, of shape `s`, in [begin, end), or give them back (sign -1).  Needs room (`is_short`)."""
     _apply(shares, at, count, s, begin, end, sign, ground, steps, work)
     if jobs.pool_n[j] > 0:
-        pools = roomy(pools, jobs, j)
         change_pools(pools, jobs, j, begin, end, sign)
-    return steps, pools
 
 
-@compiled
+@borrowing
 def plant(ground: Any, steps: Any, work: Any) -> None:
     """Mark in the tree everything that is taken at the start of the pass."""
     full, part, leaves, top = work.full, work.part, work.leaves, work.top
@@ -218,7 +246,7 @@ def plant(ground: Any, steps: Any, work: Any) -> None:
             mark(full, part, leaves, top, r >> 6, mask, np.int64(0), np.int64(1))
 
 
-@compiled
+@borrowing
 def shares_until(
     shares: Any, at: Any, count: Any, s: Any, begin: Any, end: Any, ground: Any, steps: Any, work: Any
 ) -> Any:
@@ -233,7 +261,7 @@ def shares_until(
     return np.int64(end)
 
 
-@compiled
+@borrowing
 def may_keep(shares: Any, at: Any, count: Any, s: Any, ground: Any) -> bool:
     """Whether the shares of a kept reservation may still be on their rows."""
     x = ground.x

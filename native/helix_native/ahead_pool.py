@@ -10,11 +10,9 @@ ahead, O(1) for most that cannot start, about 10 us a call.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from operator import attrgetter
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
 from helix_native.ahead_arrays import (
@@ -48,18 +46,12 @@ from helix_native.arrays import (
     ShapeArrays,
     TableArrays,
 )
-
-_F = TypeVar("_F", bound=Callable[..., Any])
-
-
-def _compiled(function: _F) -> _F:
-    return cast(_F, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
-
+from helix_native.compiling import borrowing, compiled, entry
 
 # ---- the profile -----------------------------------------------------------------------------------------------------
 
 
-@_compiled
+@borrowing
 def _at(times: Any, size: int, t: Any) -> int:
     """The step that holds slot t."""
     low, high = 0, size
@@ -72,7 +64,7 @@ def _at(times: Any, size: int, t: Any) -> int:
     return low
 
 
-@_compiled
+@borrowing
 def _split(times: Any, free: Any, size: int, t: Any) -> Any:
     """The step that begins at slot t, made if need be; and the new size."""
     i = _at(times, size, t)
@@ -84,7 +76,7 @@ def _split(times: Any, free: Any, size: int, t: Any) -> Any:
     return i + 1, size + 1
 
 
-@_compiled
+@borrowing
 def _merge(times: Any, free: Any, size: int, i: int) -> int:
     """Drop step i if it is as the one before it; the new size."""
     if i <= 0 or i >= size or free[i] != free[i - 1]:
@@ -94,7 +86,7 @@ def _merge(times: Any, free: Any, size: int, i: int) -> int:
     return size - 1
 
 
-@_compiled
+@borrowing
 def _take(times: Any, free: Any, size: int, begin: Any, end: Any, cpus: Any) -> int:
     """Take `cpus` in [begin, end), or give them back if negative; the new size."""
     first, size = _split(times, free, size, begin)
@@ -107,7 +99,7 @@ def _take(times: Any, free: Any, size: int, begin: Any, end: Any, cpus: Any) -> 
     return _merge(times, free, size, first)
 
 
-@_compiled
+@borrowing
 def _holds(times: Any, free: Any, size: int, begin: Any, end: Any, cpus: Any) -> bool:
     """Whether `cpus` are free throughout [begin, end)."""
     i = 0 if begin == 0 else _at(times, size, begin)
@@ -118,7 +110,7 @@ def _holds(times: Any, free: Any, size: int, begin: Any, end: Any, cpus: Any) ->
     return True
 
 
-@_compiled
+@borrowing
 def _earliest(times: Any, free: Any, size: int, cpus: Any, length: Any, begin: Any, stop: Any) -> Any:
     """The first slot in [begin, stop) from which `cpus` are free for `length` slots; -1 if there is none."""
     t = begin
@@ -140,7 +132,7 @@ def _earliest(times: Any, free: Any, size: int, cpus: Any, length: Any, begin: A
         i = k
 
 
-@_compiled
+@compiled
 def _load(times: Any, free: Any, capacity: Any, spans: Any, resolution: Any) -> int:
     """The profile of what spans take from now until their ends; its size, or 0 if one of them is not plain."""
     count = len(spans.row)
@@ -177,12 +169,12 @@ class Queue(NamedTuple):
     gates: Int8
 
 
-@_compiled
+@borrowing
 def _slots_up(seconds: Any, resolution: Any) -> Any:
     return min(np.int64(FAR), -(-seconds // resolution))
 
 
-@_compiled
+@borrowing
 def _need(s: int, nodes: Any, shapes: Any, tables: Any, needs: Any) -> Any:
     """CPUs that shape s takes, and those of its least share; -1 if it is not plain."""
     total, lo, hi = shapes.tasks[s], shapes.task_lo[s], shapes.task_hi[s]
@@ -203,7 +195,7 @@ def _need(s: int, nodes: Any, shapes: Any, tables: Any, needs: Any) -> Any:
     )
 
 
-@_compiled
+@borrowing
 def _gate(s: int, limit_s: Any, shapes: Any, tables: Any) -> Any:
     """0, or the code that keeps the entry from being tried: as `reference.entry_gates`."""
     p = shapes.part[s]
@@ -215,7 +207,7 @@ def _gate(s: int, limit_s: Any, shapes: Any, tables: Any) -> Any:
     return np.int8(TIME_LIMIT) if longest > 0 and (limit_s == 0 or limit_s > longest) else np.int8(0)
 
 
-@_compiled
+@compiled
 def _read(nodes: Any, shapes: Any, tables: Any, queue: Any, needs: Any, jobs: Any, resolution: Any) -> Any:
     """Whether each job is plain (one entry, one copy, nothing said about its time), and the queue."""
     count = len(queue.shape)
@@ -272,7 +264,7 @@ class Work(NamedTuple):
     only: Int32
 
 
-@_compiled
+@borrowing
 def _book(w: Any, j: int, begin: Any, end: Any, cpus: Any) -> None:
     """Put a reservation of job j into the profile."""
     w.n[_SIZE] = _take(w.times, w.free, w.n[_SIZE], begin, end, cpus)
@@ -280,13 +272,13 @@ def _book(w: Any, j: int, begin: Any, end: Any, cpus: Any) -> None:
     w.begin[j], w.end[j], w.cpus[j], w.turn[j] = begin, end, cpus, w.n[_TURN]
 
 
-@_compiled
+@borrowing
 def _unbook(w: Any, j: int) -> None:
     w.n[_SIZE] = _take(w.times, w.free, w.n[_SIZE], w.begin[j], w.end[j], -w.cpus[j])
     w.turn[j] = 0
 
 
-@_compiled
+@borrowing
 def _load_kept(w: Any, q: Any, kept: Any, resolution: Any) -> bool:
     """Kept reservations, in queue order; False if one is not plain."""
     for e in range(len(q.job)):
@@ -306,7 +298,7 @@ def _load_kept(w: Any, q: Any, kept: Any, resolution: Any) -> bool:
     return True
 
 
-@_compiled
+@borrowing
 def _start(w: Any, q: Any, e: int, backfilled: bool) -> bool:
     """Start the entry now if it fits; its job has no reservation in the profile."""
     j, cpus = q.job[e], q.cpus[e]
@@ -321,7 +313,7 @@ def _start(w: Any, q: Any, e: int, backfilled: bool) -> bool:
     return True
 
 
-@_compiled
+@borrowing
 def _reserve(w: Any, q: Any, e: int, stop: Any, resolution: Any) -> bool:
     """Reserve the entry's earliest later start before slot `stop`."""
     begin = _earliest(w.times, w.free, w.n[_SIZE], q.cpus[e], q.length[e], np.int64(1), stop)
@@ -333,7 +325,7 @@ def _reserve(w: Any, q: Any, e: int, stop: Any, resolution: Any) -> bool:
     return True
 
 
-@_compiled
+@borrowing
 def _mark(w: Any, q: Any, e: int, capacity: Any, promised: bool) -> bool:
     """Note why the entry waits; True if others may overtake it."""
     j, p, cpus = q.job[e], q.part[e], q.cpus[e]
@@ -355,7 +347,7 @@ def _mark(w: Any, q: Any, e: int, capacity: Any, promised: bool) -> bool:
     return bool(status != BAD)
 
 
-@_compiled
+@borrowing
 def _phase_1(
     w: Any, q: Any, capacity: Any, protect: int, compress: bool, resolution: Any, window: Any, starts_max: int
 ) -> Any:
@@ -396,7 +388,7 @@ def _phase_1(
     return len(q.job), False
 
 
-@_compiled
+@borrowing
 def _phase_2(w: Any, q: Any, capacity: Any, candidates: Any, starts_max: int) -> bool:
     """Start what can start of the candidates; True if it had to stop."""
     for e in candidates:
@@ -483,7 +475,7 @@ class _Kept(NamedTuple):
     cpus: Int32
 
 
-@_compiled
+@entry
 def _plan(
     nodes: Any, shapes: Any, tables: Any, queue: Any, needs: Any, jobs: Any, spans: Any, kept: Any, protect: int,
     shortest: bool, predict: bool, compress: bool, resolution: Any, window: Any, starts_max: int,
@@ -522,7 +514,7 @@ def _plan(
     return (good, truncated, *_result(w, queue))
 
 
-@_compiled
+@compiled
 def _result(w: Any, queue: Any) -> Any:
     """The columns of `AheadResult` up to `block_only`, but for `starts`."""
     given, slots = w.n[_GIVEN], len(queue.starts)
@@ -562,6 +554,9 @@ _columns = attrgetter(*_Shapes._fields)
 
 def _shapes(shapes: ShapeArrays) -> _Shapes:
     return _Shapes._make(_columns(shapes))
+
+
+ENTRIES: tuple[Any, ...] = (_plan,)  #: what numba compiles for Python
 
 
 def plan_pool(

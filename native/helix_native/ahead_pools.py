@@ -7,10 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from helix_native.ahead_load import _down, _up
-from helix_native.ahead_steps import FAR, USED, change, compiled, earliest, longest
+from helix_native.ahead_steps import FAR, USED, change, copy_to, earliest, longest
+from helix_native.compiling import borrowing, compiled
 
 _GUARD = 1 << 62
 _MOST = 1 << 61
+_ONE = np.int64(1)  #: words of an entry
 
 
 class Pools(NamedTuple):
@@ -86,7 +88,7 @@ def load_pools(pools: Any, spans: Any, resolution_s: Any) -> Any:
     return result
 
 
-@compiled
+@borrowing
 def lacking(pools: Any, jobs: Any, j: Any, begin: Any, length: Any) -> Any:
     """The first of the job's pools with too little for `length` slots from `begin` on; -1 = none."""
     for i in range(jobs.pool_at[j], jobs.pool_at[j] + jobs.pool_n[j]):
@@ -95,12 +97,12 @@ def lacking(pools: Any, jobs: Any, j: Any, begin: Any, length: Any) -> Any:
             return np.int64(k)
         pools.need[0] = jobs.amount[i]
         end = min(np.int64(FAR), begin + length)
-        if longest(pools.pt, pools.pr, pools.off[k], pools.cnt[k], 1, pools.guard, pools.need, begin, end) < end:
+        if longest(pools.pt, pools.pr, pools.off[k], pools.cnt[k], _ONE, pools.guard, pools.need, begin, end) < end:
             return np.int64(k)
     return np.int64(-1)
 
 
-@compiled
+@borrowing
 def pools_from(pools: Any, jobs: Any, j: Any, t: Any, length: Any, stop: Any) -> Any:
     """The first slot from t on at which all of the job's pools have enough for `length` slots; FAR: not before stop."""
     settled = np.int64(0)
@@ -113,7 +115,16 @@ def pools_from(pools: Any, jobs: Any, j: Any, t: Any, length: Any, stop: Any) ->
             return np.int64(FAR)
         pools.need[0] = jobs.amount[at]
         start = earliest(
-            pools.pt, pools.pr, pools.off[k], pools.cnt[k], 1, pools.guard, pools.need, np.int64(t), length, stop
+            pools.pt,
+            pools.pr,
+            pools.off[k],
+            pools.cnt[k],
+            len(pools.guard),
+            pools.guard,
+            pools.need,
+            np.int64(t),
+            length,
+            stop,
         )
         settled = settled + 1 if start == t else np.int64(1)
         t = start
@@ -121,42 +132,57 @@ def pools_from(pools: Any, jobs: Any, j: Any, t: Any, length: Any, stop: Any) ->
     return np.int64(t) if t < stop else np.int64(FAR)
 
 
-@compiled
+@borrowing
 def pools_until(pools: Any, jobs: Any, j: Any, end: Any) -> Any:
     """The slot up to which all of the job's pools have enough from now on; at most `end`."""
     for i in range(jobs.pool_at[j], jobs.pool_at[j] + jobs.pool_n[j]):
         k = jobs.pool[i]
         pools.need[0] = jobs.amount[i]
         end = longest(
-            pools.pt, pools.pr, pools.off[k], pools.cnt[k], 1, pools.guard, pools.need, np.int64(0), np.int64(end)
+            pools.pt,
+            pools.pr,
+            pools.off[k],
+            pools.cnt[k],
+            len(pools.guard),
+            pools.guard,
+            pools.need,
+            np.int64(0),
+            np.int64(end),
         )
     return np.int64(end)
+
+
+@borrowing
+def pools_short(pools: Any, jobs: Any, j: Any) -> Any:
+    """Entries by which the tables are short of one more change of each of the job's pools; <= 0: none."""
+    wanted = pools.state[USED]
+    for i in range(jobs.pool_at[j], jobs.pool_at[j] + jobs.pool_n[j]):
+        k = jobs.pool[i]
+        if pools.cnt[k] + 4 > pools.cap[k]:
+            wanted += 2 * pools.cap[k]
+    return wanted - np.int64(len(pools.pt))
 
 
 @compiled
 def roomy(pools: Any, jobs: Any, j: Any) -> Any:
     """The tables with room for one more change of each of the job's pools."""
-    more = np.int64(0)
-    for i in range(jobs.pool_at[j], jobs.pool_at[j] + jobs.pool_n[j]):
-        k = jobs.pool[i]
-        if pools.cnt[k] + 4 > pools.cap[k]:
-            more += 2 * pools.cap[k]
-    if pools.state[USED] + more <= len(pools.pt):
+    extra = pools_short(pools, jobs, j)
+    if extra <= 0:
         return pools
-    size = 2 * len(pools.pt) + more
+    size = 2 * len(pools.pt) + extra
     pt, pr = np.empty(size, np.int32), np.empty(size, np.int64)
-    pt[: len(pools.pt)] = pools.pt
-    pr[: len(pools.pr)] = pools.pr
+    copy_to(pt, pools.pt)
+    copy_to(pr, pools.pr)
     return Pools(pt, pr, pools.off, pools.cap, pools.cnt, pools.state, pools.guard, pools.need)
 
 
-@compiled
+@borrowing
 def change_pools(pools: Any, jobs: Any, j: Any, begin: Any, end: Any, sign: Any) -> None:
     """Take what the job takes of its pools in [begin, end), or give it back."""
     for i in range(jobs.pool_at[j], jobs.pool_at[j] + jobs.pool_n[j]):
         k = jobs.pool[i]
         pools.need[0] = jobs.amount[i]
         change(
-            pools.pt, pools.pr, pools.off, pools.cap, pools.cnt, pools.state, 1, np.int64(k), begin, end, pools.need,
+            pools.pt, pools.pr, pools.off, pools.cap, pools.cnt, pools.state, _ONE, np.int64(k), begin, end, pools.need,
             sign,
         )  # fmt: skip

@@ -11,7 +11,8 @@ import numpy as np
 
 from helix_native.ahead_lines import X_CPT, X_CPUS_MIN, X_EXCLUSIVE, X_LEAST, X_MEM_ALL, X_MEM_CPU, X_MEM_NODE, X_ROOM
 from helix_native.ahead_load import pack
-from helix_native.ahead_steps import FAR, compiled, earliest, entry_of, fits, low_bit, popcount
+from helix_native.ahead_steps import FAR, earliest, entry_of, fits, low_bit, popcount
+from helix_native.compiling import borrowing
 
 ASK_CPUS = 0  #: CPUs, not rounded to cores
 ASK_WHOLE = 1  #: 1 = whole nodes
@@ -27,7 +28,7 @@ SPARE_MAX = 4095
 _HALF = np.int64(1 << 31)
 
 
-@compiled
+@borrowing
 def ask_of(x: Any, s: Any, tasks: Any, ask: Any) -> None:
     """What `tasks` tasks of shape `s` ask of one row."""
     ask[ASK_CPUS] = max(np.int64(tasks) * np.int64(x[s, X_CPT]), np.int64(x[s, X_CPUS_MIN]))
@@ -43,13 +44,13 @@ def ask_of(x: Any, s: Any, tasks: Any, ask: Any) -> None:
     ask[ASK_LEAST] = 1 if x[s, X_LEAST] else 0
 
 
-@compiled
+@borrowing
 def in_cores(cpus: Any, width: Any) -> Any:
     """CPUs rounded up to whole cores."""
     return cpus if width == 1 else (cpus + width - 1) // width * width
 
 
-@compiled
+@borrowing
 def amounts_of(ask: Any, gres: Any, cap: Any, whole: Any, width: Any, r: Any, out: Any) -> None:
     """What row r gives to a request it can serve, kind by kind."""
     out[:] = 0
@@ -70,7 +71,7 @@ def amounts_of(ask: Any, gres: Any, cap: Any, whole: Any, width: Any, r: Any, ou
         out[2 + len(gres) + ask[ASK_ROOM]] = cpus
 
 
-@compiled
+@borrowing
 def need_on(
     ask: Any, gres: Any, cap: Any, whole: Any, width: Any, r: Any, word: Any, shift: Any, amounts: Any, need: Any
 ) -> None:
@@ -83,7 +84,7 @@ def need_on(
     pack(amounts, word, shift, need)
 
 
-@compiled
+@borrowing
 def can(ask: Any, gres: Any, floor: Any, tmp: Any, ground: Any, r: Any) -> bool:
     """Whether row r could serve the request if nothing ran there."""
     cap, whole = ground.cap, ground.whole
@@ -109,7 +110,7 @@ def can(ask: Any, gres: Any, floor: Any, tmp: Any, ground: Any, r: Any) -> bool:
     return True
 
 
-@compiled
+@borrowing
 def able_bits(ask: Any, gres: Any, floor: Any, tmp: Any, elig: Any, ground: Any, any_state: bool, out: Any) -> Any:
     """Bits of the rows that could serve the request (`any_state`: up or not) into `out`; how many."""
     kinds = len(ground.kind_row)
@@ -138,7 +139,7 @@ def able_bits(ask: Any, gres: Any, floor: Any, tmp: Any, elig: Any, ground: Any,
     return count
 
 
-@compiled
+@borrowing
 def spare_of(pr: Any, at: Any, words: Any, kinds: Any, word: Any, shift: Any, value: Any) -> Any:
     """Units of GRES free in an entry."""
     spare = np.int64(0)
@@ -147,7 +148,7 @@ def spare_of(pr: Any, at: Any, words: Any, kinds: Any, word: Any, shift: Any, va
     return min(spare, np.int64(SPARE_MAX))
 
 
-@compiled
+@borrowing
 def part_key(ask: Any, rank: Any, spare: Any, free: Any, width: Any) -> Any:
     """The order of rows for parts of nodes: `free` CPUs at the start; lower is better."""
     free = free if width == 1 else free // width * width
@@ -155,7 +156,7 @@ def part_key(ask: Any, rank: Any, spare: Any, free: Any, width: Any) -> Any:
     return rank << 43 | spare << 31 | left
 
 
-@compiled
+@borrowing
 def sift(keys: Any, rows: Any, size: Any, key: Any, row: Any) -> None:
     """Put (key, row) in place of the largest of a heap (largest first; ties: the higher row) and mend the heap."""
     i = np.int64(0)
@@ -173,7 +174,7 @@ def sift(keys: Any, rows: Any, size: Any, key: Any, row: Any) -> None:
     keys[i], rows[i] = key, row
 
 
-@compiled
+@borrowing
 def push(keys: Any, rows: Any, size: Any, key: Any, row: Any) -> None:
     """Add (key, row) to a heap of `size`."""
     i = np.int64(size)
@@ -186,13 +187,13 @@ def push(keys: Any, rows: Any, size: Any, key: Any, row: Any) -> None:
     keys[i], rows[i] = key, row
 
 
-@compiled
+@borrowing
 def busy(pt: Any, pr: Any, first: Any, count: Any, words: Any, t: Any, value: Any, cpus: Any) -> bool:
     """Whether CPUs of the row are taken in slot t."""
     return bool(pr[entry_of(pt, first, count, t) * words] & value < cpus)
 
 
-@compiled
+@borrowing
 def gap_of(
     pt: Any, pr: Any, first: Any, count: Any, words: Any, begin: Any, end: Any, value: Any, cpus: Any, empty_now: Any
 ) -> Any:
@@ -205,7 +206,7 @@ def gap_of(
     return np.int64(2) if before else np.int64(3)
 
 
-@compiled
+@borrowing
 def rows_now(
     ask: Any, gres: Any, ground: Any, steps: Any, length: Any, alive: Any, some: Any, barred: Any, order: Any,
     least: Any, target: Any, flat: bool, keys: Any, rows: Any, amounts: Any, need: Any,
@@ -256,7 +257,7 @@ def rows_now(
     return size if size >= least else np.int64(0)
 
 
-@compiled
+@borrowing
 def class_of(
     r: Any, now: Any, words: Any, kinds: Any, word: Any, shift: Any, value: Any, cpus_most: Any, spare_most: Any
 ) -> Any:
@@ -265,7 +266,7 @@ def class_of(
     return spare * (cpus_most + 1) + (now[r * words] & value[0])
 
 
-@compiled
+@borrowing
 def sets_now(
     ask: Any, gres: Any, ground: Any, steps: Any, length: Any, alive: Any, barred: Any, least: Any, target: Any,
     sets: Any, members: Any, tiers: Any, cpus_most: Any, rows: Any, need: Any,
@@ -307,7 +308,7 @@ def sets_now(
     return count if count >= least else np.int64(0)
 
 
-@compiled
+@borrowing
 def _count_upto(bounds: Any, t: Any) -> Any:
     count = np.int64(0)
     for r in range(len(bounds)):
@@ -315,7 +316,7 @@ def _count_upto(bounds: Any, t: Any) -> Any:
     return count
 
 
-@compiled
+@borrowing
 def lower_bound(bounds: Any, minima: Any, least: Any, t: Any, stop: Any) -> Any:
     """The first slot from t on by which `least` rows have their bounds; FAR if that is not before `stop`."""
     if least == 1:
@@ -338,7 +339,7 @@ def lower_bound(bounds: Any, minima: Any, least: Any, t: Any, stop: Any) -> Any:
     return high
 
 
-@compiled
+@borrowing
 def set_minima(bounds: Any, minima: Any) -> None:
     """Minima of every GROUP bounds."""
     for m in range(len(minima)):
@@ -348,7 +349,7 @@ def set_minima(bounds: Any, minima: Any) -> None:
         minima[m] = low
 
 
-@compiled
+@borrowing
 def rows_later(
     ask: Any, gres: Any, ground: Any, steps: Any, length: Any, bounds: Any, minima: Any, least: Any, wanted: Any,
     t: Any, stop: Any, window: Any, flat: bool, rows: Any, amounts: Any, need: Any, found: Any,

@@ -38,7 +38,7 @@ from helix_native.ahead_lines import (
     X_TMP,
 )
 from helix_native.ahead_rows import ASK_COUNT, ask_of, can, in_cores, need_on, spare_of
-from helix_native.ahead_steps import FAR, compiled, earliest, entry_of
+from helix_native.ahead_steps import FAR, copy_to, earliest, entry_of
 from helix_native.arrays import (
     FAIL_BUSY,
     FAIL_COUNT,
@@ -50,10 +50,11 @@ from helix_native.arrays import (
     FAIL_ROOM,
     FAIL_SMALL,
 )
+from helix_native.compiling import borrowing, compiled
 from helix_native.numba_kernels import _cores, _memory_serves, _neighbours, _several, _share, _sorted_nodes
 
 _LARGE = np.int64((1 << 31) - 1)
-WINDOW, CAPACITY, CAPACITY_DOWN = 0, 1, 2  #: what `serve` looks at: a time, empty rows, empty rows up or not
+WINDOW, CAPACITY, CAPACITY_DOWN = np.int64(0), np.int64(1), np.int64(2)  #: a time; empty rows; these, up or not
 
 
 class Scratch(NamedTuple):
@@ -90,7 +91,7 @@ def scratch_of(size: Any, kinds: Any, words: Any) -> Any:
     )  # fmt: skip
 
 
-@compiled
+@borrowing
 def _tasks(s: Any, x: Any, low: Any, cap: Any, width: Any, room: Any) -> Any:
     """Tasks of shape `s` that fit in what is free."""
     lo, hi, cpt = np.int64(x[s, X_TASK_LO]), np.int64(x[s, X_TASK_HI]), np.int64(x[s, X_CPT])
@@ -107,7 +108,7 @@ def _tasks(s: Any, x: Any, low: Any, cap: Any, width: Any, room: Any) -> Any:
     return tasks if tasks >= lo else np.int64(0)
 
 
-@compiled
+@borrowing
 def _serve(
     s: Any, ground: Any, steps: Any, order: Any, begin: Any, end: Any, mode: Any,
     barred: Any, sc: Any,
@@ -151,7 +152,7 @@ def _serve(
             used = min(used, have[room] if entire else there)
         sc.use[r] = _cores(used, width[r])
         sc.rank[r] = np.int64(order[r]) << 12 | spare_of(pr, i, words, len(gres), word, shift, value)
-        low[:] = cap[r]
+        copy_to(low, cap[r])
         while i < off[r] + cnt[r] and pt[i] < end:
             for d in range(len(low)):
                 low[d] = min(low[d], (pr[i * words + word[d]] >> shift[d]) & value[d])

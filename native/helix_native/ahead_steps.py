@@ -8,42 +8,18 @@ for `cap` of them; a row that outgrows its room moves to the end of the pool.  E
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import types
 from numba.extending import intrinsic
 
-from helix_native.kernel_cache import folder
+from helix_native.compiling import borrowing
 
-_F = TypeVar("_F", bound=Callable[..., Any])
 FAR = 1 << 30  #: slots; for ever
 
-_config: Any = numba.config
-if "/kernels-" not in _config.CACHE_DIR:  # before the first function that is cached is defined
-    _config.CACHE_DIR = folder(_config.CACHE_DIR)
-
 USED, OVER = 0, 1  #: places of the state array: entries used of the pool; the pool was too small
-
-
-def entry(function: _F) -> _F:
-    """Compile without the interpreter's lock, kept on disk; callable from Python."""
-    return cast(_F, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
-
-
-def inlined(function: _F) -> _F:
-    """The same for what is called at one place of a large function: compiled as a part of it."""
-    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, "inline": "always"}
-    return cast(_F, numba.njit(nogil=True, error_model="numpy", **options)(function))
-
-
-def compiled(function: _F) -> _F:
-    """The same for what only compiled code calls: without the wrappers for Python, most of the compile time."""
-    options: dict[str, Any] = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return cast(_F, numba.njit(nogil=True, cache=True, error_model="numpy", **options)(function))
 
 
 @intrinsic
@@ -70,7 +46,14 @@ popcount: Any = _popcount  # their own types show the arguments of the compiler,
 low_bit: Any = _low_bit
 
 
-@compiled
+@borrowing
+def copy_to(out: Any, source: Any) -> None:
+    """Entry by entry: numba's slice assignment looks for overlaps, and is large."""
+    for i in range(len(source)):
+        out[i] = source[i]
+
+
+@borrowing
 def fits(pr: Any, at: Any, words: Any, guard: Any, need: Any) -> bool:
     """Whether the entry at `at` has all that `need` asks."""
     if words == 1:
@@ -81,7 +64,7 @@ def fits(pr: Any, at: Any, words: Any, guard: Any, need: Any) -> bool:
     return True
 
 
-@compiled
+@borrowing
 def entry_of(pt: Any, first: Any, count: Any, t: Any) -> Any:
     """The entry that holds slot t."""
     low, high = np.int64(first), np.int64(first) + np.int64(count)
@@ -94,7 +77,7 @@ def entry_of(pt: Any, first: Any, count: Any, t: Any) -> Any:
     return low
 
 
-@compiled
+@borrowing
 def earliest(
     pt: Any, pr: Any, first: Any, count: Any, words: Any, guard: Any, need: Any, t: Any, length: Any, stop: Any
 ) -> Any:
@@ -120,7 +103,7 @@ def earliest(
             return start
 
 
-@compiled
+@borrowing
 def longest(pt: Any, pr: Any, first: Any, count: Any, words: Any, guard: Any, need: Any, t: Any, stop: Any) -> Any:
     """The slot up to which `need` is free from t on; at most `stop`."""
     i = entry_of(pt, first, count, t)
@@ -131,7 +114,7 @@ def longest(pt: Any, pr: Any, first: Any, count: Any, words: Any, guard: Any, ne
     return np.int64(stop)
 
 
-@compiled
+@borrowing
 def _same(pr: Any, a: Any, words: Any) -> bool:
     for w in range(words):  # noqa: SIM110
         if pr[a * words + w] != pr[(a - 1) * words + w]:
@@ -139,7 +122,7 @@ def _same(pr: Any, a: Any, words: Any) -> bool:
     return True
 
 
-@compiled
+@borrowing
 def _drop(pt: Any, pr: Any, at: Any, end: Any, words: Any) -> None:
     for i in range(at, end - 1):
         pt[i] = pt[i + 1]
@@ -147,7 +130,7 @@ def _drop(pt: Any, pr: Any, at: Any, end: Any, words: Any) -> None:
             pr[i * words + w] = pr[(i + 1) * words + w]
 
 
-@compiled
+@borrowing
 def _split(pt: Any, pr: Any, at: Any, end: Any, words: Any, t: Any) -> None:
     """Cut the entry at `at` in two at slot t; there is room at `end`."""
     for i in range(end, at + 1, -1):
@@ -159,7 +142,7 @@ def _split(pt: Any, pr: Any, at: Any, end: Any, words: Any, t: Any) -> None:
         pr[(at + 1) * words + w] = pr[at * words + w]
 
 
-@compiled
+@borrowing
 def change(
     pt: Any, pr: Any, off: Any, cap: Any, cnt: Any, state: Any, words: Any, row: Any, begin: Any, end: Any, need: Any,
     sign: Any,

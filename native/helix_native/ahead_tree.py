@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from helix_native.ahead_steps import FAR, compiled, entry_of, popcount
+from helix_native.ahead_steps import FAR, copy_to, entry_of, popcount
+from helix_native.compiling import borrowing
 
 
-@compiled
+@borrowing
 def _mark_block(full: Any, part: Any, leaves: Any, top: Any, word: Any, mask: Any, begin: Any, end: Any) -> None:
     left, right = leaves + begin, leaves + end
     while left < right:
@@ -37,7 +38,7 @@ def _mark_block(full: Any, part: Any, leaves: Any, top: Any, word: Any, mask: An
         right >>= 1
 
 
-@compiled
+@borrowing
 def mark(full: Any, part: Any, leaves: Any, top: Any, word: Any, mask: Any, begin: Any, end: Any) -> None:
     """The rows of `mask` are busy in [begin, end)."""
     end = min(end, leaves)
@@ -48,7 +49,7 @@ def mark(full: Any, part: Any, leaves: Any, top: Any, word: Any, mask: Any, begi
         begin = stop
 
 
-@compiled
+@borrowing
 def _count_with(acc: Any, line: Any) -> Any:
     count = np.int64(0)
     for w in range(len(acc)):
@@ -56,13 +57,13 @@ def _count_with(acc: Any, line: Any) -> Any:
     return count
 
 
-@compiled
+@borrowing
 def _merge(acc: Any, line: Any) -> None:
     for w in range(len(acc)):
         acc[w] |= line[w]
 
 
-@compiled
+@borrowing
 def find_whole(
     full: Any, part: Any, leaves: Any, top: Any, barred: Any, least: Any, t: Any, length: Any, stop: Any, acc: Any,
     before: Any,
@@ -74,7 +75,7 @@ def find_whole(
     """
     most = 64 * len(acc) - least
     while t < stop:
-        acc[:] = barred
+        copy_to(acc, barred)
         pos = min(t + length, leaves)
         came = np.int64(-1)  # left edge of the block before, and its level
         level_before = np.int64(0)
@@ -84,7 +85,7 @@ def find_whole(
             while k < top and (pos >> k) & 1 == 0 and pos - (np.int64(2) << k) >= t:
                 k += 1
             v = (leaves + pos - (np.int64(1) << k)) >> k
-            before[:] = acc
+            copy_to(before, acc)
             above = v >> 1
             for level in range(k + 1, top + 1):
                 if came >= 0 and level > level_before and (leaves + came) >> level == above:
@@ -115,7 +116,7 @@ def find_whole(
     return np.int64(FAR)
 
 
-@compiled
+@borrowing
 def busy_at(full: Any, leaves: Any, top: Any, t: Any, out: Any) -> None:
     """The rows that are busy in slot t, into `out`."""
     out[:] = np.uint64(0)
@@ -125,26 +126,25 @@ def busy_at(full: Any, leaves: Any, top: Any, t: Any, out: Any) -> None:
         v >>= 1
 
 
-@compiled
+@borrowing
 def _clear_block(full: Any, part: Any, leaves: Any, root: Any, word: Any, mask: Any) -> None:
-    """Take a row's bit out of everything below `root`."""
-    stack = np.empty(64, np.int64)
-    stack[0] = root
-    depth = 1
-    while depth > 0:
-        depth -= 1
-        v = stack[depth]
-        if part[v, word] & mask == np.uint64(0):
-            continue
-        part[v, word] &= ~mask
-        full[v, word] &= ~mask
-        if v < leaves:
-            stack[depth] = 2 * v
-            stack[depth + 1] = 2 * v + 1
-            depth += 2
+    """Take a row's bit out of `root` and everything below: a part of the tree without it is not entered."""
+    v = root
+    while True:
+        if part[v, word] & mask != np.uint64(0):
+            part[v, word] &= ~mask
+            full[v, word] &= ~mask
+            if v < leaves:
+                v *= 2
+                continue
+        while v != root and v & 1:
+            v >>= 1
+        if v == root:
+            return
+        v += 1
 
 
-@compiled
+@borrowing
 def remark(
     full: Any, part: Any, leaves: Any, top: Any, row: Any, begin: Any, end: Any, pt: Any, pr: Any, first: Any,
     count: Any, words: Any, shift: Any, value: Any, cpus: Any, full_now: Any,

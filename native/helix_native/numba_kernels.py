@@ -9,10 +9,8 @@ Cost: about 2 ns a node for each entry that is tried and 2 ns for each entry tha
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 
 from helix_native.arrays import (
@@ -39,23 +37,19 @@ from helix_native.arrays import (
     ShapeArrays,
     TableArrays,
 )
+from helix_native.compiling import borrowing, compiled, entry
 
-_F = TypeVar("_F", bound=Callable[..., Any])
 _NEVER = np.int64((1 << 63) - 1)
 _HALF = np.int64(1 << 32)
 _BLOCKERS = 64  #: entries that keep only the nodes they name; beyond these, counts are not collected
 
 
-def _compiled(function: _F) -> _F:
-    return cast(_F, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
-
-
-@_compiled
+@borrowing
 def _bit(row: Any, n: int) -> bool:
     return bool((row[n >> 3] >> (n & 7)) & 1)
 
 
-@_compiled
+@borrowing
 def _cores(cpus: Any, width: Any) -> Any:
     """Rounded down to whole cores, at least 0."""
     if cpus <= 0:
@@ -65,7 +59,7 @@ def _cores(cpus: Any, width: Any) -> Any:
     return np.int64(cpus) // width * width
 
 
-@_compiled
+@borrowing
 def _cost(tasks: Any, cpt: Any, cpus_min: Any, width: Any) -> Any:
     """CPUs that `tasks` tasks take, whole cores."""
     cpus = np.int64(tasks) * np.int64(cpt)
@@ -76,14 +70,14 @@ def _cost(tasks: Any, cpt: Any, cpus_min: Any, width: Any) -> Any:
     return (cpus + width - 1) // width * width
 
 
-@_compiled
+@borrowing
 def _usable(n: int, cpus: Any, width: Any, row: int, room: Any) -> Any:
     if row >= 0 and room[row, n] < cpus:
         return _cores(room[row, n], width)
     return _cores(cpus, width)
 
 
-@_compiled
+@borrowing
 def _memory_serves(mem_all: Any, mem_node: Any, mem_cpu: Any, need: Any, mem: Any, mem_total: Any, width: Any) -> bool:
     """Whether the memory free on a node serves `need` CPUs.  Scalars only: a call with tables counts references to
     every array of them, 0.2 us that are felt in a loop over nodes."""
@@ -96,7 +90,7 @@ def _memory_serves(mem_all: Any, mem_node: Any, mem_cpu: Any, need: Any, mem: An
     return True
 
 
-@_compiled
+@borrowing
 def _fit(
     s: int, nodes: Any, shapes: Any, tables: Any, cpus: Any, mem: Any, empty: Any, able: Any, room: Any,
     fit: Any, use: Any,
@@ -129,7 +123,7 @@ def _fit(
             fit[n] = tasks
 
 
-@_compiled
+@borrowing
 def _one_node(
     s: int, tasks: Any, nodes: Any, shapes: Any, tables: Any, cpus: Any, mem: Any, empty: Any, kept: Any, room: Any
 ) -> int:
@@ -163,7 +157,7 @@ def _one_node(
     return best
 
 
-@_compiled
+@compiled
 def _sorted_nodes(fit: Any, must: Any, first: Any, second: Any, out: Any) -> int:
     """Nodes with fit > 0: `must` first, the others by first, second, index.  `first`, `second` < 2**32."""
     count = 0
@@ -190,7 +184,7 @@ def _sorted_nodes(fit: Any, must: Any, first: Any, second: Any, out: Any) -> int
     return count + rest
 
 
-@_compiled
+@compiled
 def _several(rank: Any, fit: Any, must: Any, lo: Any, hi: Any, target: Any, total: Any, out: Any) -> Any:
     """Nodes for `total` tasks into `out`: by weight if that needs no more than `hi` nodes, else the largest first."""
     ranks = rank.astype(np.int64)
@@ -208,7 +202,7 @@ def _several(rank: Any, fit: Any, must: Any, lo: Any, hi: Any, target: Any, tota
     return 0
 
 
-@_compiled
+@borrowing
 def _neighbours(fit: Any, must: Any, lo: Any, hi: Any, target: Any, total: Any, out: Any) -> Any:
     size = len(fit)
     first_must, last_must = size, -1
@@ -236,7 +230,7 @@ def _neighbours(fit: Any, must: Any, lo: Any, hi: Any, target: Any, total: Any, 
     return end - start
 
 
-@_compiled
+@compiled
 def _share(fit: Any, chosen: Any, total: Any, spread: bool, tasks: Any) -> None:
     """Tasks of each chosen node: block by block, or evenly."""
     count = len(chosen)
@@ -256,7 +250,7 @@ def _share(fit: Any, chosen: Any, total: Any, spread: bool, tasks: Any) -> None:
         left -= tasks[i]
 
 
-@_compiled
+@compiled
 def _select(s: int, fit: Any, use: Any, nodes: Any, shapes: Any, must: Any, out: Any, tasks: Any) -> Any:
     """Choose nodes for one copy: indexes ascending into `out`, tasks into `tasks`; how many, 0 = none."""
     size = len(fit)
@@ -320,7 +314,7 @@ def _select(s: int, fit: Any, use: Any, nodes: Any, shapes: Any, must: Any, out:
     return count
 
 
-@_compiled
+@compiled
 def _serves(s: int, fit: Any, use: Any, nodes: Any, shapes: Any, must: Any, out: Any, tasks: Any) -> bool:
     """Whether `_select` would find nodes; mostly without sorting them."""
     total = np.int64(shapes.tasks[s])
@@ -342,7 +336,7 @@ def _serves(s: int, fit: Any, use: Any, nodes: Any, shapes: Any, must: Any, out:
     return bool(_select(s, fit, use, nodes, shapes, must, out, tasks) > 0)
 
 
-@_compiled
+@borrowing
 def _take(
     s: int, n: int, tasks: Any, nodes: Any, shapes: Any, row: int, cpus: Any, mem: Any, empty: Any, room: Any
 ) -> Any:
@@ -368,7 +362,7 @@ def _take(
     return took, memory
 
 
-@_compiled
+@compiled
 def _failures(
     s: int, nodes: Any, shapes: Any, tables: Any, cpus: Any, mem: Any, empty: Any, kept: Any, room: Any, most: Any,
     counts: Any, only: Any,
@@ -412,7 +406,7 @@ def _failures(
                     only[f] += 1
 
 
-@_compiled
+@borrowing
 def _copies(s: int, n: int, need: Any, nodes: Any, shapes: Any, row: int, cpus: Any, mem: Any, room: Any) -> Any:
     """How many one-node copies of `need` CPUs the node takes, given that it takes one."""
     if shapes.exclusive[s] or shapes.mem_all[s]:
@@ -426,7 +420,7 @@ def _copies(s: int, n: int, need: Any, nodes: Any, shapes: Any, row: int, cpus: 
     return copies
 
 
-@_compiled
+@entry
 def _plan(nodes: Any, shapes: Any, tables: Any, queue: Any, starts_max: int, blockers_max: int) -> Any:
     size = len(nodes.cpus)
     entries = len(queue.shape)

@@ -18,7 +18,8 @@ import numpy as np
 
 from helix_native import ahead_kernels, samples, synthetic
 from helix_native.ahead_arrays import NEVER, AheadParams, AheadResult, SpanArrays
-from helix_native.ahead_steps import FAR, earliest, entry
+from helix_native.ahead_steps import FAR, earliest
+from helix_native.compiling import entry
 from helix_native.synthetic import Mix, Tables
 
 FULL = AheadParams(
