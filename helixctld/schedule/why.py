@@ -21,7 +21,7 @@ from helix.sched.features import format_term
 from helix.sched.request import Request, partition_limit
 from helix.sched.snapshot import REASONS
 from helix.timefmt import format_timestamp
-from helix_native.arrays import BAD, FAIL_INELIGIBLE, FAIL_SMALL, PRIORITY, Flags, unpack_bits
+from helix_native.arrays import BAD, FAIL_INELIGIBLE, FAIL_SMALL, PRIORITY, RESOURCES, Flags, unpack_bits
 from helixctld.core.deadlines import last_start
 from helixctld.core.dependencies import unmet
 from helixctld.core.limits import partition_for
@@ -289,6 +289,8 @@ def _resources(trial: Trial, columns: Columns, members: Flags, ahead: int) -> di
             return {**look, "reason": str(Reason.PRIORITY), "text": text, "advice": trial.other_partitions()}
         return {**look, "reason": str(Reason.RESOURCES), "text": f"fits now on {names}: about to start"}
     code = work.classify(row)
+    if code == BAD and columns.shapes.barred_by_sockets(row).any():
+        code = RESOURCES  # not for ever
     able = int((fit > 0).sum())
     if request.must and request.nodes_lo <= len(request.must):
         named = columns.nodes.indexes(trial.state, request.must)

@@ -92,7 +92,9 @@ def test_free_cpus_in_one_socket_are_not_enough_and_nobody_else_is_kept_out() ->
     assert w.reason(job) is Reason.RESOURCES
     assert "sockets" in job.reason_text
     w.feasibility.check_possible(w.state, job.spec, ["main"])  # not now is not never
-    assert "free CPUs in too few sockets" in w.why(job)["text"]
+    why = w.why(job)
+    assert "free CPUs in too few sockets" in why["text"]
+    assert (why["reason"], why["text"].startswith("waits for 4 tasks")) == ("Resources", True)
     assert w.cycle.counters.conflicts == 0
     other = w.submit(tasks=2, time_limit_s=60)
     assert w.run() == [other]
