@@ -89,6 +89,15 @@ def test_the_first_alternative_that_has_room_is_taken() -> None:
     }
 
 
+def test_a_wish_for_features_ends_nobodys_job_but_the_need_for_nodes_does() -> None:
+    w = RoomWorld(featured("a", "b"))
+    low = w.running(2, cpus_per_task=2)
+    job = w.submit(partitions=["high"], prefer="b", constraint="a", cpus_per_task=2)
+    assert w.round() == [job]
+    assert w.where(job) == ["n1"]
+    assert [other.state for other in low if w.where(other) == ["n2"]] == [JobState.RUNNING]
+
+
 def test_counted_parts_are_made_room_for_together_or_not_at_all() -> None:
     w = RoomWorld(featured("a", "a", "b", "b"), rules=rules("CANCEL"), high={"preempt_mode": ["OFF"]})
     w.running(partitions=["high"], nodelist="n3", cpus_per_task=2)
