@@ -17,6 +17,7 @@ from helix.cli.options import Command, Option, choice, integer
 from helix.cli.output import format_columns, put, put_json
 from helix.errors import UsageError
 from helixctld.sim.policies import POLICIES
+from helixctld.sim.words import yielded_words
 
 if TYPE_CHECKING:
     from helixctld.sim.metrics import Result
@@ -210,6 +211,8 @@ def _more_figures(run: Run, result: Result) -> list[tuple[str, ...]]:
                 f"({told['jobs']:.0f} waiting arrivals)",
             )
         )
+    if cut := result.preemption:
+        rows.append(("making room", yielded_words(cut)))
     rows.extend(("lines skipped", f"{count}: {why}") for why, count in run.workload.skipped.most_common())
     rows.extend(("jobs refused", f"{count}: {why}") for why, count in result.refused.items())
     if result.never_started:

@@ -1,6 +1,7 @@
 """The clock of the simulator: ends, arrivals and passes over the real controller core.
 
-At one instant all ends come first, then all arrivals and what is due by time, then passes until nothing more starts.
+At one instant all ends come first, then all arrivals and what is due by time, then passes until nothing more starts;
+where jobs make room for others, the controller's steps for that are around each pass (`making_room`).
 Nodes answer at once: a job runs from the second it starts, and ends after its run time or its limit, whichever is
 less.  Nothing here is random, so the same workload on the same machine gives the same result.
 """
@@ -8,7 +9,7 @@ less.  Nothing here is random, so the same workload on the same machine gives th
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import ceil
@@ -17,22 +18,24 @@ from msgspec.structs import replace
 
 from helix.errors import HelixError
 from helix.model import events as ev
-from helix.model.job import JobSpec
+from helix.model.job import JobRecord, JobSpec
 from helix.model.job_state import JobState
 from helix.model.partition import PartitionRecord
 from helixctld.core import usage
 from helixctld.core.apply import apply
 from helixctld.core.enrol import settle_account
+from helixctld.core.reports import lost_job
 from helixctld.core.submit import check_spec
 from helixctld.core.timers import due
 from helixctld.schedule.feasible import Feasibility
 from helixctld.schedule.starts import start_events
 from helixctld.sim.machine import MEMORY_LIMIT_S, Machine
+from helixctld.sim.making_room import NEVER, Yielded
 from helixctld.sim.workload import SimJob
 
 NOT_STARTED = -1
-NEVER = 1 << 62
 FORGET_EVERY = 4096  #: ends between two sweeps of finished jobs
+ROUNDS_MAX = 64  #: passes at one instant while jobs make room for each other
 TELL_EVERY = 1000  #: ends between two words about the progress
 
 
@@ -41,7 +44,7 @@ class Outcome:
     """What became of the jobs, by their place in the workload; seconds as the trace counts them."""
 
     jobs: list[SimJob]
-    start_s: list[int]  # NOT_STARTED: never
+    start_s: list[int]  # of the last attempt; NOT_STARTED: never
     end_s: list[int]
     cpus: list[int]  # allocated
     backfilled: list[bool]  # started while an earlier job waited
@@ -49,7 +52,7 @@ class Outcome:
     refused: dict[int, str] = field(default_factory=dict)  # place -> why the controller did not take it
     told: dict[int, int] = field(default_factory=dict)  # place -> start expected at arrival
     passes: int = 0
-    conflicts: int = 0
+    yielded: Yielded | None = None  # what making room came to; None where nobody does
 
 
 class Clock:
@@ -99,6 +102,9 @@ class Engine:
         self._ended = self._swept = 0
         self._feasible: dict[object, str] = {}  # request -> why it is refused
         self._feasibility = Feasibility(machine.cycle.columns)
+        self._room = machine.room
+        self._room_due = NEVER  # somebody may make room then who may not yet
+        self.out.yielded = None if self._room is None else self._room.figures
 
     def run(self) -> Outcome:
         """Play the whole workload."""
@@ -114,7 +120,7 @@ class Engine:
     def _run(self) -> None:
         jobs, ends = self.jobs, self._ends
         at, count = 0, len(jobs)
-        while at < count or ends or self.state.schedulable:
+        while at < count or ends or self.state.schedulable or (self._room is not None and self.state.active):
             t = jobs[at].submit_s if at < count else NEVER
             if ends and ends[0][0] < t:
                 t = ends[0][0]
@@ -124,13 +130,14 @@ class Engine:
             if t == NEVER:
                 break  # what is left can never start
             self.clock.now = now = float(t)
-            while ends and ends[0][0] <= t:
-                self._end(heappop(ends), now)
+            self._end_all(t, now)
             while at < count and jobs[at].submit_s <= t:
                 self._submit(at, now)
                 at += 1
             self._due(now)
-            if self.state.schedulable and (self._ask or not self._hopeless()):
+            if self._room is not None:
+                self._passes_with_room(t, now)
+            elif self.state.schedulable and (self._ask or not self._hopeless()):
                 self._passes(t, now)
             self.state.transitions.clear()
 
@@ -185,26 +192,53 @@ class Engine:
             self._feasible[key] = why
         return why
 
+    def _end_all(self, t: int, now: float) -> bool:
+        """Everything that ends by `t`; True if anything did."""
+        before = self._ended
+        while self._ends and self._ends[0][0] <= t:
+            self._end(heappop(self._ends), now)
+        return self._ended > before
+
     def _end(self, end: tuple[int, int, int], now: float) -> None:
         t, job_id, attempt = end
         record = self.state.jobs.get(job_id)
         if record is None or record.attempt != attempt or not record.is_active:
             return
+        if self._room is not None and not self._room.is_over(job_id, t):
+            return
         place = job_id - 1
         job = self.jobs[place]
+        if record.outcome is not None:
+            self._end_early(place, record, now)
+            return
         over = record.time_limit_s and job.run_s > record.time_limit_s
         state = JobState.TIMEOUT if over else JobState.COMPLETED
         apply(self.state, ev.JobEnded(t=now, job_id=job_id, attempt=attempt, state=state))
         self.out.end_s[place] = t
+        if self._room is not None:
+            self._room.ended(place, record, self.out.cpus[place], early=False)
         self._used -= self.out.cpus[place]
         self._ended += 1
         if self._ended % TELL_EVERY == 0 and self.tell is not None:
             self.tell(self._ended)
 
+    def _end_early(self, place: int, record: JobRecord, now: float) -> None:
+        """A job that was told to end has: it is back in the queue, or gone."""
+        assert self._room is not None
+        end = lost_job(record, "", now, requeue_default=self._room.room.rules.requeue_default)
+        apply(self.state, end)
+        self._room.ended(place, record, self.out.cpus[place], early=True)
+        self._ended += 1
+        if record.is_terminal:
+            self.out.end_s[place] = int(now)
+        else:
+            self.out.start_s[place] = NOT_STARTED
+            self._first_waiting = min(self._first_waiting, place)
+
     def _wake(self) -> int:
         """The next second at which time alone changes something: begin times, and reservations that come due."""
         timers = self.state.timers
-        t = ceil(timers[0][0]) if timers else NEVER
+        t = min(ceil(timers[0][0]) if timers else NEVER, self._room_due)
         if self.state.schedulable:
             if self.state.accounts.is_configured and (decays := usage.next_due(self.state)) < t:
                 t = max(ceil(decays), int(self.clock.now) + 1)
@@ -237,6 +271,48 @@ class Engine:
         if self._ask:
             self._note_expected()
 
+    def _passes_with_room(self, t: int, now: float) -> None:
+        """Passes with the steps of making room around them, until nothing more happens."""
+        room, state = self._room, self.state
+        assert room is not None
+        self._apply_all(iter([room.slice_events(state, t)]), t, now)
+        for _ in range(ROUNDS_MAX):
+            moved = self._apply_all(room.before(state, now), t, now)
+            if state.schedulable:
+                accepted, _ = self.machine.cycle.run_inline(state, now, full=True)
+                self.out.passes += 1
+                self._start(start_events(state, accepted, now), t, now)
+            moved |= self._apply_all(room.after(state, now), t, now)
+            moved |= self._end_all(t, now)
+            if not moved:
+                break
+        room.begin_slice(state, t)
+        due_s = room.next_due()
+        self._room_due = max(due_s, t + 1)
+        if self._ask:
+            self._note_expected()
+
+    def _apply_all(self, steps: Iterator[list[ev.Event]], t: int, now: float) -> bool:
+        """Apply what making room calls for, and note until when jobs run now; True if there was anything."""
+        room, moved = self._room, False
+        assert room is not None
+        for events in steps:
+            for event in events:
+                moved = True
+                if isinstance(event, ev.JobStarted):
+                    self._start([event], t, now)
+                    continue
+                apply(self.state, event)
+                record = self.state.jobs.get(getattr(event, "job_id", 0))
+                if (end_s := room.applied(event, record, t)) is not None and record is not None:
+                    self._ends_at(end_s, record.job_id, record.attempt)
+        return moved
+
+    def _ends_at(self, end_s: int, job_id: int, attempt: int) -> None:
+        heappush(self._ends, (end_s, job_id, attempt))
+        if self._room is not None:
+            self._room.end_of[job_id] = end_s
+
     def _hopeless(self) -> bool:
         """True if every job that waits asks for more CPUs than are free: a pass would start nothing."""
         smallest, schedulable = self._smallest, self.state.schedulable
@@ -263,7 +339,7 @@ class Engine:
             job_id, attempt, limit = event.job_id, event.attempt, event.time_limit_s
             place = job_id - 1
             run = self.jobs[place].run_s
-            heappush(self._ends, (t + (min(run, limit) if limit else run), job_id, attempt))
+            self._ends_at(t + (min(run, limit) if limit else run), job_id, attempt)
             apply(self.state, ev.JobLaunched(t=now, job_id=job_id, attempt=attempt, t_start=now))
             out.start_s[place] = t
             out.cpus[place] = cpus = sum(event.alloc.cpus)

@@ -28,7 +28,8 @@ def write_csv(path: str, out: Outcome) -> None:
         for place, job in enumerate(out.jobs):
             start, end = out.start_s[place], out.end_s[place]
             ran = end != NOT_STARTED
-            run, wait = end - start, start - job.submit_s
+            suspended = out.yielded.suspended_s.get(place, 0) if out.yielded is not None else 0
+            run, wait = end - start - suspended, start - job.submit_s
             rows.writerow(
                 (
                     job.number,
@@ -40,7 +41,7 @@ def write_csv(path: str, out: Outcome) -> None:
                     job.spec.time_limit_s,
                     out.cpus[place],
                     job.user,
-                    f"{max(1.0, (wait + run) / max(run, TAU_S)):.4f}" if ran else "",
+                    f"{max(1.0, (end - job.submit_s) / max(run, TAU_S)):.4f}" if ran else "",
                     int(out.backfilled[place]),
                     out.told.get(place, ""),
                     format_hostlist(out.nodes[place]) if out.nodes[place] else "",

@@ -26,6 +26,7 @@ from helixctld.io.tables import node_records, partition_records, take_shared
 from helixctld.schedule.cycle import Cycle
 from helixctld.schedule.priorities import PriorityColumns
 from helixctld.schedule.wiring import sources_of
+from helixctld.sim.making_room import SimRoom, room_of_config
 from helixctld.sim.policies import POLICIES
 
 POOL = "pool"  #: name of the node and the partition of a number of processors
@@ -47,6 +48,7 @@ class Machine:
     notes: tuple[str, ...] = ()
     #: interchangeable CPUs, and nothing is promised but to the first: a pass that can start nothing changes nothing
     is_hopeless_when_full: bool = False
+    room: SimRoom | None = None  # preemption and time slices, where the configuration has them
 
 
 def machine_of_pool(processors: int, policy: str, timer: Callable[[], float]) -> Machine:
@@ -131,7 +133,7 @@ def _assemble(
     if isinstance(priority, PriorityRecalculator):
         cycle.priorities = PriorityColumns(priority, priority_options(config))
     cpus = sum(n.cpus for n in nodes if n.base is NodeBase.UP and not n.drain and not n.fail)
-    return Machine(state, cycle, priority, cpus, "", by_node=False)
+    return Machine(state, cycle, priority, cpus, "", by_node=False, room=room_of_config(config, state, cycle))
 
 
 def _has_more(state: State) -> bool:

@@ -32,28 +32,34 @@ class Table:
     end: Int64
     cpus: Int64
     user: list[str]
+    suspended: Int64  # seconds
 
     @property
     def run(self) -> Int64:
-        """Time each job had."""
-        return self.end - self.start
+        """Time each job had, without what it was suspended."""
+        return self.end - self.start - self.suspended
 
     @property
     def wait(self) -> Int64:
-        """Time each job waited."""
+        """Time from its submit to its (last) start."""
         return self.start - self.submit
 
     @property
     def slowdown(self) -> Floats:
-        """Bounded slowdown."""
-        run = self.run
-        return np.maximum(1.0, (self.wait + run) / np.maximum(run, TAU_S))
+        """Bounded slowdown; time suspended counts as waiting."""
+        return np.maximum(1.0, (self.end - self.submit) / np.maximum(self.run, TAU_S))
 
 
 def table_of(out: Outcome) -> Table:
-    """The jobs that ran to their end."""
+    """The jobs that ran to their end; not those that were ended for others."""
     end = np.array(out.end_s, np.int64)
-    place = np.flatnonzero(end != NOT_STARTED)
+    suspended = np.zeros(len(end), np.int64)
+    ran = end != NOT_STARTED
+    if out.yielded is not None:
+        ran[list(out.yielded.cancelled)] = False
+        for job, seconds in out.yielded.suspended_s.items():
+            suspended[job] = seconds
+    place = np.flatnonzero(ran)
     return Table(
         place=place,
         submit=np.array([job.submit_s for job in out.jobs], np.int64)[place],
@@ -61,6 +67,7 @@ def table_of(out: Outcome) -> Table:
         end=end[place],
         cpus=np.array(out.cpus, np.int64)[place],
         user=[out.jobs[k].user for k in place.tolist()],
+        suspended=suspended[place],
     )
 
 
@@ -78,6 +85,7 @@ class Result:
     backfilled: int = 0
     fairness: dict[str, float] = field(default_factory=dict)
     prediction: dict[str, float] = field(default_factory=dict)
+    preemption: dict[str, int] = field(default_factory=dict)  # see `making_room.Yielded`; empty where nobody makes room
     refused: dict[str, int] = field(default_factory=dict)  # why -> jobs
     never_started: int = 0
     passes: int = 0
@@ -92,13 +100,15 @@ def measure(out: Outcome, machine_cpus: int) -> Result:
     """The figures of a run on `machine_cpus` CPUs."""
     table = table_of(out)
     refused: dict[str, int] = {}
+    cut = out.yielded
     for why in out.refused.values():
         refused[why] = refused.get(why, 0) + 1
     result = Result(
         jobs=len(table.place),
         backfilled=sum(out.backfilled),
         refused=refused,
-        never_started=len(out.jobs) - len(table.place) - len(out.refused),
+        never_started=len(out.jobs) - len(table.place) - len(out.refused) - (len(cut.cancelled) if cut else 0),
+        preemption=cut.as_dict() if cut else {},
         passes=out.passes,
         hash=digest(out),
     )

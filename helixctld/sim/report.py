@@ -7,6 +7,7 @@ from html import escape
 from helixctld.sim.metrics import Result, table_of
 from helixctld.sim.plots import gantt, queue_length, utilisation, wait_by_size
 from helixctld.sim.runs import Run
+from helixctld.sim.words import yielded_words
 
 _STYLE = """
 body { font: 15px/1.5 sans-serif; max-width: 64em; margin: 2em auto; padding: 0 1em; color: #222 }
@@ -85,6 +86,8 @@ def _optional(result: Result) -> list[tuple[str, str]]:
                 f"{told['bias_s']:+.0f} s (real less told)",
             )
         )
+    if cut := result.preemption:
+        rows.append(("Jobs that made room for others", yielded_words(cut)))
     return rows
 
 
