@@ -10,6 +10,7 @@ from helix.model import events as ev
 from helix.model.job import JobRecord
 from helix.model.node import NodeRecord
 from helix.model.partition import PartitionRecord
+from helix.sched.options import SchedOptions
 from helix.sched.preempt import PreemptRules
 from helix_plugins.preempt.partition_prio import PartitionPrio
 from helix_plugins.select.cons_tres import ConsTres
@@ -30,6 +31,7 @@ class RoomWorld(World):
         low: dict[str, Any] | None = None,
         high: dict[str, Any] | None = None,
         more: list[PartitionRecord] | None = None,
+        options: SchedOptions | None = None,
     ) -> None:
         """`more`: partitions besides the two."""
         names = [f"n{i + 1}" for i in range(nodes)] if isinstance(nodes, int) else [node.name for node in nodes]
@@ -38,7 +40,7 @@ class RoomWorld(World):
             PartitionRecord(name="high", **{"nodes": names, "priority_tier": 10, **(high or {})}),
             *(more or []),
         ]
-        super().__init__(nodes, cpus, parts, planner=planner)
+        super().__init__(nodes, cpus, parts, options, planner=planner)
         rules = rules or PreemptRules(modes=("SUSPEND", "GANG"))
         self.room = Room(self.cycle.columns, plugin or PartitionPrio(), rules, ConsTres().pick_cpus, self.cycle.outlook)
 

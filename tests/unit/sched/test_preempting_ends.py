@@ -11,6 +11,8 @@ from helix.model.job import JobRecord, SignalSpec
 from helix.model.job_state import JobState
 from helix.model.node import NodeBase
 from helix.model.partition import PartitionRecord
+from helix.model.topology import topology_of
+from helix.sched.options import SchedOptions
 from helix.sched.preempt import PreemptRules
 from helix.wire.messages import StepEnded
 from helixctld.core.reports import ended_event, node_lost
@@ -274,3 +276,25 @@ def test_what_takes_too_long_goes_on_after_the_next_pass() -> None:
     assert max(b - a for a, b in zip([0, *tries], tries, strict=False)) == 1
     assert [job.state for job in low].count(JobState.COMPLETING) == 1
     assert all(job.claim is None for job in vain)
+
+
+def test_switches_are_kept_to_and_not_asking_for_them_is_no_hindrance() -> None:
+    options = SchedOptions(def_mem_per_cpu_mib=10, has_topology=True, keep_near=True, max_switch_wait_s=300)
+    w = world("SUSPEND", nodes=4, options=options)
+    leaves = [("s1", ("n1", "n2"), ()), ("s2", ("n3", "n4"), ())]
+    w.state.set_topology(topology_of("tree", [*leaves, ("top", (), ("s1", "s2"))]))
+    low = w.running(4, cpus_per_task=2)
+    far = w.submit(partitions=["high"], nodes_min=3, cpus_per_task=2, switches=1)
+    near = w.submit(partitions=["high"], nodes_min=2, cpus_per_task=2, switches=1)
+    assert w.round() == [near]
+    assert w.where(near) in (["n1", "n2"], ["n3", "n4"])
+    w.launch(near)
+    w.end(near)
+    w.round()
+    assert [job.state for job in low] == [JobState.RUNNING] * 4
+    w.now += 300  # it has waited long enough for one switch
+    assert w.round() == [far]
+    w.launch(far)
+    w.end(far)
+    anywhere = w.submit(partitions=["high"], nodes_min=3, cpus_per_task=2)
+    assert w.round() == [anywhere]
