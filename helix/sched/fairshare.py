@@ -118,8 +118,8 @@ def _level(
             level_fs[row] = 0.0
         elif not tree.usage[row]:
             level_fs[row] = math.inf
-        else:
-            level_fs[row] = norm_shares[row] / effective[row]
+        else:  # one division, so that equal shares of equal use are equal, whatever the numbers
+            level_fs[row] = tree.shares[row] * used / (shares * tree.usage[row])
 
 
 def _groups(rows: list[int], level_fs: list[float], tree: Tree) -> list[list[int]]:

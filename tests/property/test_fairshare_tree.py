@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helix.sched.fairshare import PARENT, Shares, Tree, classic, fair_tree
@@ -94,3 +95,58 @@ def test_users_that_share_with_their_account_have_its_factor() -> None:
     tree = Tree([-1, 0, 1, 1], [1, 1, PARENT, PARENT], [9, 9, 9, 0], [False, False, True, True])
     found = classic(tree)
     assert found.factor[1] == found.factor[2] == found.factor[3]
+
+
+def ranks_of(tree: Tree) -> dict[int, int]:
+    """Fair Tree again, with fractions: rank of each user, 0 first; equals share a rank."""
+
+    def children(row: int) -> list[int]:
+        return [child for child, above in enumerate(tree.parent) if above == row]
+
+    def level(row: int) -> tuple[int, Fraction]:
+        """Shares over usage among siblings; (1, ...) where nothing was used, which is above all fractions."""
+        if row == 0:
+            return 1, Fraction(0)
+        if tree.shares[row] == PARENT:
+            return level(tree.parent[row])
+        siblings = children(tree.parent[row])
+        shares = sum(tree.shares[s] for s in siblings if tree.shares[s] != PARENT)
+        used = sum(tree.usage[s] for s in siblings)
+        if not tree.shares[row]:
+            return 0, Fraction(0)
+        if not tree.usage[row]:
+            return 1, Fraction(0)
+        return 0, Fraction(tree.shares[row], shares) / Fraction(tree.usage[row], used)
+
+    ranks: dict[int, int] = {}
+
+    def walk(rows: list[int]) -> None:
+        for equal in sorted({level(row) for row in rows}, reverse=True):
+            group = [row for row in rows if level(row) == equal]
+            first = len(ranks)
+            ranks.update((row, first) for row in group if tree.is_user[row])
+            walk([child for row in group if not tree.is_user[row] for child in children(row)])
+
+    walk(children(0))
+    return ranks
+
+
+@st.composite
+def small_trees(draw: st.DrawFn) -> Tree:
+    """Few different numbers, so that many rows are equal in their level."""
+    tree = draw(trees())
+    usage = [draw(st.sampled_from([0, 1, 2, 3, 6, 9, 12])) if user else 0 for user in tree.is_user]
+    for row in range(len(usage) - 1, 0, -1):
+        usage[tree.parent[row]] += usage[row]
+    shares = [s if s == PARENT else draw(st.sampled_from([0, 1, 2, 3, 6])) for s in tree.shares]
+    return Tree(tree.parent, shares, usage, tree.is_user)
+
+
+@given(st.one_of(small_trees(), trees()))
+@settings(max_examples=150)
+def test_the_order_is_that_of_a_plain_implementation(tree: Tree) -> None:
+    users = sum(tree.is_user)
+    factor = fair_tree(tree).factor
+    assert {row: factor[row] for row in ranks_of(tree)} == {
+        row: (users - rank) / users for row, rank in ranks_of(tree).items()
+    }
