@@ -317,9 +317,11 @@ class JobHandlers:
                     event.priority = self._priority(job.job_id, event.spec)
 
     def _settle_again(self, job: JobRecord, event: ev.JobUpdated, partitions: list[PartitionRecord]) -> None:
-        """Another account, QOS or partition may mean another association, and may be refused."""
+        """Another account, QOS or partition may mean another association, and they or no reservation may be refused."""
         spec, old = event.spec, job.spec
-        if (spec.account, spec.qos, spec.partitions) == (old.account, old.qos, old.partitions):
+        if (spec.account, spec.qos, spec.partitions, spec.reservation) == (
+            old.account, old.qos, old.partitions, old.reservation,
+        ):  # fmt: skip
             return
         assoc = settle_account(self.ctl.state, spec, job.user, partitions)
         event.assoc = assoc if assoc != job.assoc else None

@@ -125,6 +125,28 @@ def test_limits_hold_jobs_until_the_file_changes(shared: TestCluster, tmp_path: 
     assert finish(shared, held)["state"] == "COMPLETED"
 
 
+def test_the_qos_of_a_partition_limits_all_its_jobs(shared: TestCluster, tmp_path: Path) -> None:
+    """Set and taken away while jobs wait; nothing starts beyond it, and everything does once it is gone."""
+    assert "QoS=N/A" in shared.run("hctl", "show", "partition").stdout
+    refused = shared.run("hctl", "update", "PartitionName=batch", "QOS=shrt", check=False)
+    assert refused.returncode != 0
+    assert "did you mean 'short'?" in refused.stderr
+    go = tmp_path / "go"
+    first = submit(shared, tmp_path, blocker(go), *NULL)
+    wait_state(shared, first, "RUNNING")
+    waiting = submit(shared, tmp_path, "true", *NULL)
+    shared.run("hctl", "update", "PartitionName=batch", "QOS=short")
+    assert "QoS=short" in shared.run("hctl", "show", "partition").stdout
+    wait_reason(shared, waiting, "QOSMaxWallDurationPerJobLimit")
+    denied = shared.run("hsubmit", "-o", "/dev/null", "-t", "5", "--wrap", "true", check=False)
+    assert denied.returncode != 0
+    assert "MaxWall=1:00" in denied.stderr
+    shared.run("hctl", "update", "PartitionName=batch", "QOS=")
+    go.touch()
+    for job in (first, waiting):
+        wait_state(shared, job, "COMPLETED")
+
+
 def test_priorities_that_are_set_and_jobs_that_are_put_first(shared: TestCluster, tmp_path: Path) -> None:
     go = tmp_path / "go"
     running = submit(shared, tmp_path, blocker(go), *NULL)
