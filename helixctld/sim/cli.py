@@ -73,7 +73,11 @@ COMMAND = Command(
         ("TRACE", "SWF, CSV with a header line, or JSON lines of finished jobs; plain or gzip"),
     ),
     env=(("NUMBA_CACHE_DIR", "where compiled kernels are kept, instead of $XDG_CACHE_HOME/helix/kernels"),),
-    exits=((0, "done"), (1, "failed"), (2, "the command line, the trace or the configuration is wrong")),
+    exits=(
+        (0, "done"),
+        (1, "a file is not there, or the configuration is wrong"),
+        (2, "the command line or the trace is wrong"),
+    ),
     see_also=("helix.conf(5)", "helixctld(8)", "hqueue(1)", "hwhy(1)"),
     examples=(
         ("hsim run --policy easy KTH-SP2.swf.gz", "play a log of the Parallel Workloads Archive"),

@@ -36,7 +36,7 @@ def read_trace(path: str | Path, *, by_node: bool = False) -> Workload:
     else:
         raise unreadable(path, "it is empty" if not any(line.strip() for line in head) else "it is no trace")
     if not workload.jobs:
-        told = ", ".join(f"{count} lines: {why}" for why, count in workload.skipped.most_common(3))
+        told = ", ".join(f"{n} {'line' if n == 1 else 'lines'}: {why}" for why, n in workload.skipped.most_common(3))
         raise unreadable(path, "no job in it" + (f" ({told})" if told else ""))
     return workload
 
