@@ -149,9 +149,9 @@ def test_history_of_finished_jobs_is_a_trace(tmp_path: Path) -> None:
         ("\n\n", "it is empty"),
         ("hello\nworld\n", "it is no trace"),
         ("; MaxProcs: 4\n", "no job in it"),
-        ("; MaxProcs: 4\n1 2 3\n", "no job in it (1 lines: too few fields)"),
+        ("; MaxProcs: 4\n1 2 3\n", "no job in it (1 line: too few fields)"),
         ("# a comment\nname,size\na,1\n", "its header line has no column 'submit'"),
-        ('{"a": 1}\n', "no job in it (1 lines: no submit time)"),
+        ('{"a": 1}\n', "no job in it (1 line: no submit time)"),
         ("\x00\x01\x02\xff", "it is no trace"),
     ],
 )
