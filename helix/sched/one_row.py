@@ -33,53 +33,57 @@ def is_plain(snapshot: Snapshot) -> bool:
     return not (jobs.limit_min_s.any() or jobs.t_begin.any() or jobs.t_deadline.min() < NEVER or shapes.must_n.any())
 
 
-def that_may_start(snapshot: Snapshot, promises: int) -> Snapshot:
-    """A plain snapshot with the entries for which enough CPUs are free, and the first `promises` of the others."""
+def that_may_start(snapshot: Snapshot, promises: int) -> Flags:
+    """Entries of a plain snapshot for which enough CPUs are free, and the first `promises` of the others.  [E]"""
     queue, shapes = snapshot.queue, snapshot.shapes
     tasks = np.where(shapes.tasks > 0, shapes.tasks, shapes.task_lo).astype(np.int64)
     asked = (tasks * shapes.cpt)[queue.shape]
-    keep = asked <= snapshot.nodes.free_cpus[0]
-    large = np.flatnonzero(~keep)
-    if len(large) <= promises:
-        return snapshot
+    keep: Flags = asked <= snapshot.nodes.free_cpus[0]
     if promises:
-        keep[large[asked[large] <= snapshot.nodes.cpus[0]][:promises]] = True
-    return _only(snapshot, keep)
+        keep[np.flatnonzero(~keep & (asked <= snapshot.nodes.cpus[0]))[:promises]] = True
+    return keep
 
 
-def first_alike(snapshot: Snapshot, promises: int, order: Int64 | None) -> tuple[Snapshot, list[Int64]]:
-    """The snapshot with few of the entries that are alike, and their groups (-1 = all of its group are there), once
-    for each order in which they may start; [] = nothing was left out.
+def first_alike(snapshot: Snapshot, among: Flags, promises: int, order: Int64 | None) -> tuple[Flags, list[Int64]]:
+    """Of the entries `among`, few of those that are alike [E]; and the groups of those (-1 = all of its group are
+    there), once for each order in which they may start; [] = nothing was left out.
 
     `order`: by slot, lower overtakes first; None = those that are alike overtake in queue order.
     """
-    queue = snapshot.queue
-    enough = max(ENOUGH, promises)
-    if len(queue.shape) <= FEW:
-        return snapshot, []
-    key = (queue.shape.astype(np.int64) << _LIMIT_BITS) | np.minimum(queue.limit_s, _LIMIT_MAX)
+    queue, entries = snapshot.queue, np.flatnonzero(among)
+    count, enough = len(entries), max(ENOUGH, promises)
+    if count <= FEW:
+        return among, []
+    limit = np.minimum(queue.limit_s[entries], _LIMIT_MAX)
+    key = (queue.shape[entries].astype(np.int64) << _LIMIT_BITS) | limit
     ways = [np.argsort(key, kind="stable")]
     ordered = key[ways[0]]
-    begins = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    sizes = np.diff(begins, append=len(key))
+    new: Flags = np.ones(count, np.bool_)
+    new[1:] = ordered[1:] != ordered[:-1]
+    begins = np.flatnonzero(new)
+    sizes = np.append(begins[1:], count) - begins
     if sizes.max() <= enough:
-        return snapshot, []
+        return among, []
     if order is not None:
-        ways.append(np.lexsort((order[queue.job], key)))
-    first = np.arange(len(key)) - np.repeat(begins, sizes) < enough
-    group = np.where(np.repeat(sizes, sizes) > enough, np.repeat(begins, sizes), -1)
-    kept = [way[first] for way in ways]
-    keep: Flags = np.zeros(len(key), np.bool_)
+        ways.append(np.lexsort((order[queue.job[entries]], key)))
+    begin = np.repeat(begins, sizes)
+    first = np.arange(count) - begin < enough
+    group = np.where(np.repeat(sizes, sizes) > enough, begin, -1)[first]
+    kept = [entries[way[first]] for way in ways]
+    keep: Flags = np.zeros(len(among), np.bool_)
     groups = []
     for chosen in kept:
         keep[chosen] = True
-        whose = np.full(len(key), -1, np.int64)
-        whose[chosen] = group[first]
+        whose = np.full(len(among), -1, np.int64)
+        whose[chosen] = group
         groups.append(whose)
-    return _only(snapshot, keep), [whose[keep] for whose in groups]
+    return keep, [whose[keep] for whose in groups]
 
 
-def _only(snapshot: Snapshot, keep: Flags) -> Snapshot:
+def only(snapshot: Snapshot, keep: Flags) -> Snapshot:
+    """The snapshot with these entries."""
+    if keep.all():
+        return snapshot
     queue = snapshot.queue
     left = queue._replace(shape=queue.shape[keep], job=queue.job[keep], limit_s=queue.limit_s[keep])
     return replace(snapshot, queue=left, entry_name=snapshot.entry_name[keep])

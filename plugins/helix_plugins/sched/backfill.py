@@ -79,10 +79,12 @@ def _on_one_row(snapshot: Snapshot, options: SchedOptions, order: Int64) -> Plan
     """`_quick` of a plain snapshot."""
     promises = max(0, options.bf_protected)
     able = one_row.that_may_start(snapshot, promises)
-    few, groups = one_row.first_alike(able, promises, order if options.bf_mode == "default" else None)
+    keep, groups = one_row.first_alike(snapshot, able, promises, order if options.bf_mode == "default" else None)
+    few = one_row.only(snapshot, keep)
     result = _run(few, options, order)
     if any(must_see_all(result, whose) for whose in groups):
-        few, result = able, _run(able, options, order)
+        few = one_row.only(snapshot, able)
+        result = _run(few, options, order)
     plan = plan_of_ahead(few, result, full=False, keep=False)
     plan.counters.update(depth=snapshot.depth)
     return plan
