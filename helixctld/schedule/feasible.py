@@ -163,18 +163,18 @@ class Feasibility:
             if members.any() and not (members & ~shut).any():
                 words = f"--exclude leaves no node of partition {partition.name}"
                 return Never(words, hint="exclude fewer nodes, or use another partition")
-            named = np.zeros_like(members)
-            named[columns.nodes.indexes(state, request.must)] = True
-            unable = named & ~(fit > 0)
-            near = nearest_node(columns, work, row, request, cpus, work.nodes.mem, unable)
-            if near is not None and near.lacks:
-                words = f"node {near.node} of --nodelist cannot serve the request: it {near.lacks}"
-                return Never(words, hint="name other nodes, or leave out --nodelist")
             near = nearest_node(columns, work, row, request, cpus, work.nodes.mem, members & ~shut & ~(fit > 0))
             blame = self._clause(state, spec, request, partition, members, who)
             if blame is not None:
                 closest = f"; the closest, {near.node}, {near.lacks}" if near is not None and near.lacks else ""
                 return Never(blame[0] + closest, hint=blame[1])
+            named = np.zeros_like(members)
+            named[columns.nodes.indexes(state, request.must)] = True
+            unable = named & ~(fit > 0)
+            own = nearest_node(columns, work, row, request, cpus, work.nodes.mem, unable)
+            if own is not None and own.lacks:
+                words = f"node {own.node} of --nodelist cannot serve the request: it {own.lacks}"
+                return Never(words, hint="name other nodes, or leave out --nodelist")
             left_out = int((members & shut).sum())
             words = _words(request, partition, columns, fit, cpus, near, members, left_out)
             return Never(words, hint=f"ask for less, or see hinfo -N -l -p {partition.name} for what its nodes have")

@@ -217,7 +217,7 @@ def test_admit_lines_are_blamed_only_for_nodes_they_keep_from_a_job() -> None:
     main = PartitionRecord(name="main", nodes=["n1", "n2"], is_default=True)
     w = World(records, partitions=[main, PartitionRecord(name="all", nodes=["n1", "n2", "n3"])])
     for fields, partition, words in (
-        ({"nodes_min": 3}, "main", "only 2 nodes of partition main can serve the request, 3 are asked"),
+        ({"nodes_min": 3}, "main", "partition main has 2 nodes, 3 are asked"),
         ({"nodes_min": 3}, "all", "too few nodes of partition all admit this job: Admit='account == 'physics''"),
         ({"nodelist": "n3"}, "all", "too few nodes of --nodelist admit this job: Admit='account == 'physics''"),
     ):
