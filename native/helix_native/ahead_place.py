@@ -92,7 +92,7 @@ def _sort(rows: Any, count: Any) -> None:
         gap = (9 * gap + 4) // 4
     while gap > 0:
         for i in range(gap, count):
-            row, to = rows[i], i
+            row, to = rows[i], np.int64(i)
             while to >= gap and rows[to - gap] > row:
                 rows[to] = rows[to - gap]
                 to -= gap
