@@ -35,6 +35,7 @@ class Yielded:
     lost_cpu_s: int = 0  # work of attempts that were ended: CPUs x seconds they ran
     cancelled: set[int] = field(default_factory=set)  # places of jobs that were ended for good
     suspended_s: dict[int, int] = field(default_factory=dict)  # place -> seconds suspended, of jobs that ended
+    pauses: list[tuple[int, int, int]] = field(default_factory=list)  # place, from, until
 
     def as_dict(self) -> dict[str, int]:
         """For JSON."""
@@ -58,6 +59,7 @@ class SimRoom:
         self.end_of: dict[int, int] = {}  # running job -> second
         self.figures = Yielded()
         self._left: dict[int, int] = {}  # suspended job -> seconds it has left
+        self._since: dict[int, int] = {}  # suspended job -> second
 
     def next_due(self) -> int:
         """When time alone may change something, seconds."""
@@ -96,7 +98,9 @@ class SimRoom:
                 figures.slices += event.cause == "gang"
                 if job_id in self.end_of:
                     self._left[job_id] = self.end_of.pop(job_id) - t
+                    self._since[job_id] = t
             case ev.JobResumed() if job.state is JobState.RUNNING and job_id in self._left:
+                figures.pauses.append((job_id - 1, self._since.pop(job_id), t))
                 return t + self._left.pop(job_id)
             case ev.JobEnding():
                 figures.preempted += bool(event.preemptor)

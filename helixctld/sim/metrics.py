@@ -33,6 +33,7 @@ class Table:
     cpus: Int64
     user: list[str]
     suspended: Int64  # seconds
+    pauses: Int64  # [P, 3] place in the table, from, until: when they were suspended
 
     @property
     def run(self) -> Int64:
@@ -60,14 +61,19 @@ def table_of(out: Outcome) -> Table:
         for job, seconds in out.yielded.suspended_s.items():
             suspended[job] = seconds
     place = np.flatnonzero(ran)
+    start = np.array(out.start_s, np.int64)
+    pauses = np.array([] if out.yielded is None else out.yielded.pauses, np.int64).reshape(-1, 3)
+    pauses = pauses[ran[pauses[:, 0]] & (pauses[:, 1] >= start[pauses[:, 0]])]  # of the attempts that count
+    pauses[:, 0] = np.searchsorted(place, pauses[:, 0])
     return Table(
         place=place,
         submit=np.array([job.submit_s for job in out.jobs], np.int64)[place],
-        start=np.array(out.start_s, np.int64)[place],
+        start=start[place],
         end=end[place],
         cpus=np.array(out.cpus, np.int64)[place],
         user=[out.jobs[k].user for k in place.tolist()],
         suspended=suspended[place],
+        pauses=pauses,
     )
 
 

@@ -60,7 +60,9 @@ def _bins(table: Table) -> Int64:
 
 def utilisation(table: Table, cpus: int) -> str:
     """CPUs in use over time, share of the machine."""
-    at, used = step_curve(np.concatenate([table.start, table.end]), np.concatenate([table.cpus, -table.cpus]))
+    stopped = table.cpus[table.pauses[:, 0]]
+    times = [table.start, table.end, table.pauses[:, 1], table.pauses[:, 2]]
+    at, used = step_curve(np.concatenate(times), np.concatenate([table.cpus, -table.cpus, -stopped, stopped]))
     bins = _bins(table)
     means = mean_over(at, used, bins) / cpus
 

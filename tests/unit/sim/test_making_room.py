@@ -10,6 +10,8 @@ import pytest
 
 import helix_native
 from helixctld.core.reports import REQUEUE_DELAY_S
+from helixctld.sim.metrics import table_of
+from helixctld.sim.report import page
 from helixctld.sim.runs import Run, Wanted, play, read_workload
 
 CONF = """\
@@ -81,6 +83,7 @@ def test_a_suspended_job_keeps_what_it_has_left(tmp_path: Path) -> None:
     assert run.outcome.end_s == [1200, 300, 1250]
     told = run.result.preemption
     assert (told["suspended"], told["lost_cpu_s"], told["suspended_s"]) == (1, 0, 200)
+    assert table_of(run.outcome).pauses.tolist() == [[0, 100, 300]]
     assert run.result.utilization == pytest.approx((4000 + 800 + 100) / (4 * 1250))
 
 
@@ -98,6 +101,7 @@ def test_the_same_input_gives_the_same_schedule(tmp_path: Path) -> None:
     jobs = [(i * 7, 40 + 13 * i % 90, 1 + i % 4, "high" if i % 5 == 0 else "low") for i in range(60)]
     once, again = (simulate(tmp_path, f"{PRIO}REQUEUE", jobs) for _ in range(2))
     assert once.result.hash == again.result.hash
+    assert "CPU seconds of work lost" in page(once)
     assert once.result.jobs == 60
     assert once.result.preemption["requeued"] > 0
 
