@@ -85,5 +85,5 @@ def test_node_counts_have_no_place_in_a_preference() -> None:
         parse_preference("fast*2")
     assert caught.value.code == "CONSTRAINT_UNSUPPORTED"
     assert parse_preference("  ") is None
-    with pytest.raises(HelixError, match="^--prefer: 'a&&b': a feature name is missing"):
+    with pytest.raises(HelixError, match=r"^--prefer: 'a&&b': a feature name is missing"):
         parse_preference("a&&b")
