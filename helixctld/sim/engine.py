@@ -97,7 +97,8 @@ class Engine:
         self._uids: dict[str, int] = {}
         self._first_waiting = 0
         self._used = 0  # CPUs of running jobs
-        self._smallest: list[tuple[int, int]] | None = [] if machine.is_hopeless_when_full else None
+        #: waiting jobs, (rank, id, CPUs): while the first does not fit, none can start; None = it takes a pass to tell
+        self._first_to_fit: list[tuple[int, int, int]] | None = [] if machine.is_hopeless_when_full else None
         self._ask: list[int] = []  # places of arrivals of this second whose expected start is to be noted
         self._ended = self._swept = 0
         self._feasible: dict[object, str] = {}  # request -> why it is refused
@@ -167,8 +168,8 @@ class Engine:
         )
         submitted.priority = self.machine.priority.initial_priority(job_id, spec, held=False)
         apply(self.state, submitted)
-        if self._smallest is not None:
-            heappush(self._smallest, (job.cpus, job_id))
+        if self._first_to_fit is not None:
+            heappush(self._first_to_fit, (0 if self.machine.is_fifo else job.cpus, job_id, job.cpus))
 
     def _partitions(self, spec: JobSpec) -> list[PartitionRecord]:
         names = spec.partitions or [self.state.default_partition]
@@ -314,13 +315,14 @@ class Engine:
             self._room.end_of[job_id] = end_s
 
     def _hopeless(self) -> bool:
-        """True if every job that waits asks for more CPUs than are free: a pass would start nothing."""
-        smallest, schedulable = self._smallest, self.state.schedulable
-        if smallest is None:
+        """True if every job that waits (where none overtakes: the first) asks for more CPUs than are free: a pass would
+        start nothing."""
+        first, schedulable = self._first_to_fit, self.state.schedulable
+        if first is None:
             return False
-        while smallest and smallest[0][1] not in schedulable:
-            heappop(smallest)
-        return bool(smallest) and smallest[0][0] > self.machine.cpus - self._used
+        while first and first[0][1] not in schedulable:
+            heappop(first)
+        return bool(first) and first[0][2] > self.machine.cpus - self._used
 
     def _note_expected(self) -> None:
         """What the pass foresees for the arrivals that were chosen; those that started need none."""

@@ -48,6 +48,7 @@ class Machine:
     notes: tuple[str, ...] = ()
     #: interchangeable CPUs, and nothing is promised but to the first: a pass that can start nothing changes nothing
     is_hopeless_when_full: bool = False
+    is_fifo: bool = False  # nobody overtakes
     room: SimRoom | None = None  # preemption and time slices, where the configuration has them
 
 
@@ -65,7 +66,8 @@ def machine_of_pool(processors: int, policy: str, timer: Callable[[], float]) ->
     partition = PartitionRecord(name=POOL, nodes=[POOL], is_default=True)
     machine = _assemble(config, [node], [partition], timer, exact=True)
     machine.label = f"{processors} processors"
-    machine.is_hopeless_when_full = machine.cycle.options.bf_mode != "conservative"
+    machine.is_fifo = config.scheduler_type in ("sched/fifo", "sched/builtin")
+    machine.is_hopeless_when_full = machine.is_fifo or machine.cycle.options.bf_mode != "conservative"
     return machine
 
 
