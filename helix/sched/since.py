@@ -1,5 +1,5 @@
 """What changed since an earlier pass: in a quick pass, entries that could not start then need not be looked at again
-unless they are new, something came free on nodes they may use, or a promise moved.
+unless they are new, something came free on nodes they may use, a promise moved, or a wait for switches ended.
 
 Pure; numpy over rows and queue.  A slip costs time only: the next full pass looks at everything.
 """
@@ -12,6 +12,7 @@ import numpy as np
 
 from helix.sched.plan import NOTHING_LATER, Plan
 from helix.sched.snapshot import Past, Snapshot
+from helix.sched.switch_waits import ended_since
 from helix_native.arrays import Flags, pack_bits
 
 
@@ -92,7 +93,9 @@ def to_look_at(snapshot: Snapshot, able: Flags | None = None) -> Flags | None:
                 part = int(chunk[part])
     if able is not None:
         shapes &= able
-    return fresh[queue.job] | shapes[queue.shape]
+    look = fresh[queue.job] | shapes[queue.shape]
+    ended = ended_since(snapshot, old)
+    return look if ended is None else look | ended
 
 
 def _freed(snapshot: Snapshot, old: Snapshot) -> Flags:

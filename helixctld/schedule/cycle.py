@@ -25,6 +25,7 @@ from helix.sched.options import SchedOptions
 from helix.sched.plan import Plan
 from helix.sched.since import past_of
 from helix.sched.snapshot import CODES, Past, Snapshot
+from helix.sched.switch_waits import next_end
 from helix_native import is_warm
 from helix_native.ahead_arrays import LIMITED
 from helixctld.core.state import State
@@ -128,6 +129,7 @@ class Cycle:
         self._fruitless = 0  # passes in a row whose every start was a conflict
         self._snapshot: Snapshot | None = None  # of the pass under way
         self._cluster = version_of(self.columns)  # of its snapshot
+        self._wait_ends = float("inf")  # when a job gives up waiting for switches next, epoch seconds
         self._ahead_snapshot: Snapshot | None = None  # likewise
         self._ahead_began = 0.0
         self._full_s = 0.0  # what the last full pass took to plan
@@ -182,6 +184,7 @@ class Cycle:
         full = self.one_kind if full is None else full
         self._snapshot = snapshot = self._freeze(state, now, full=full)
         self._cluster = version_of(self.columns)
+        self._wait_ends = next_end(snapshot, self.columns.queue.eligible())
         self._loop_s = self.timer() - self._began
         return snapshot
 
@@ -299,6 +302,8 @@ class Cycle:
         elif plan.truncated or conflicts:
             again_s = 0.0
         self.pace.finished(done, loop_s, again_s=again_s, waiting=waiting)
+        if self._wait_ends < float("inf"):
+            self.pace.wake(done + max(0.0, self._wait_ends - now))
         return verified.accepted, reasons
 
     def _verify(self, plan: Plan, state: State, now: float) -> Verified:

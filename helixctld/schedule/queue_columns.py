@@ -213,6 +213,10 @@ class QueueColumns:
         """Counts the jobs that had the slot."""
         return int(self._generation[slot])
 
+    def eligible(self) -> NDArray[np.float64]:
+        """When jobs became eligible, epoch seconds; not to be kept.  [J]"""
+        return self._eligible[: max(1, len(self._slots))]
+
     def users(self) -> Int64:
         """Uid by slot.  [J]"""
         return self._user[: max(1, len(self._slots))].copy() if self._fixed is None else self._fixed[2]

@@ -292,6 +292,23 @@ def test_switches_are_waited_for_and_then_given_up() -> None:
     assert w.where(job) == ["n2", "n4"]
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_a_pass_is_due_when_a_wait_for_switches_ends(full: bool) -> None:
+    w = topological([2, 2], max_switch_wait_s=100)
+    for name in ("n1", "n3"):
+        w.submit(nodelist=name, exclusive=True, time_limit_s=HOUR)
+    w.run()
+    job = w.submit(nodes_min=2, nodes_max=2, exclusive=True, switches=1, switch_wait_s=20, time_limit_s=HOUR)
+    assert w.run() == []
+    w.now += 5
+    w.cycle.run_inline(w.state, w.now, full=full)
+    assert w.cycle.due_in() == pytest.approx(15)
+    w.ticks += 15
+    w.now += 15
+    assert w.cycle.due()
+    assert w.begin(w.cycle.run_inline(w.state, w.now, full=full)[0]) == [job]
+
+
 def test_a_job_of_one_node_goes_to_the_best_node_of_any_switch() -> None:
     w = topological([2, 3])
     w.submit(nodelist="n4", cpus_per_task=2, time_limit_s=HOUR)
