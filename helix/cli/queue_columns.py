@@ -60,12 +60,17 @@ def _reason_or_nodes(state: str, reason: str, nodes: str, text: str) -> str:
     return f"({reason_words(reason, text)})" if state in _SHOWS_REASON else nodes
 
 
-def _time_left(state: str, limit_s: int, used_s: float) -> str:
-    if not limit_s:
+def _left_s(state: str, limit_s: int, used_s: float, t_start: float, t_end: float, suspended_s: float) -> float:
+    """Infinity without a limit; a reservation that ends before the limit does cuts what is left."""
+    left = limit_s - used_s if limit_s else float("inf")
+    return min(left, t_end - t_start - suspended_s - used_s) if state in ("RUNNING", "SUSPENDED") and t_end else left
+
+
+def _time_left(*values: Any) -> str:
+    left = _left_s(*values)
+    if left == float("inf"):
         return "UNLIMITED"
-    if limit_s < used_s:
-        return "INVALID"
-    return elapsed(limit_s - used_s)
+    return elapsed(left) if left >= 0 else "INVALID"
 
 
 def _minimum_memory(per_node: int, per_cpu: int) -> str:
@@ -119,7 +124,7 @@ QUEUE_FIELDS: tuple[Field, ...] = (
     Field("C", "NumCPUs", "CPUS", "cpus", help="CPUs allocated or requested"),
     Field("d", "MinTmpDisk", "MIN_TMP_DISK", "tmp_mib", memory, help="least temporary disk space"),
     Field("D", "NumNodes", "NODES", "node_count", help="nodes allocated, or the least requested"),
-    Field("e", "EndTime", "END_TIME", "t_end", stamp, help="end, or the latest end by the time limit"),
+    Field("e", "EndTime", "END_TIME", "t_end", stamp, help="end, or the latest end by the time limit and the reservation"),
     Field("E", "Dependency", "DEPENDENCY", "dependency", or_null, help="dependencies not yet satisfied"),
     Field("f", "Feature", "FEATURES", "constraint", or_null, help="node features required"),
     Field(
@@ -162,10 +167,10 @@ QUEUE_FIELDS: tuple[Field, ...] = (
         "L",
         "TimeLeft",
         "TIME_LEFT",
-        "state time_limit_s elapsed_s",
+        "state time_limit_s elapsed_s t_start t_end suspended_s",
         _time_left,
-        key=lambda _, most, used: most - used if most else 1e18,
-        help="time left by the limit",
+        key=_left_s,
+        help="time left by the limit, or until its reservation ends",
     ),
     Field(
         "m",

@@ -7,6 +7,7 @@ loop a turn between slices.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Any, Protocol
 
 from helix.errors import UsageError
@@ -225,6 +226,7 @@ class Foreseen(Protocol):
 
 
 Lookup = Callable[[int], Foreseen | None]  #: by job id
+Cut = Callable[[JobRecord], float]  #: when a job is ended although its limit allows more, epoch seconds; infinity = not
 
 _FORESEEN: dict[str, tuple[Callable[[Foreseen], Any], Any]] = {
     "t_expected": (lambda f: f.t_expected, 0.0),
@@ -244,20 +246,34 @@ def _foreseen(name: str, lookup: Lookup) -> JobGetter:
     return getter
 
 
-def job_getters(fields: Iterable[str], lookup: Lookup | None = None) -> list[JobGetter]:
-    """The functions for `fields`; raises UsageError (FIELD_UNKNOWN).  `lookup`: what is expected of waiting jobs."""
+def _end_before(cut: Cut) -> JobGetter:
+    def getter(job: JobRecord, _: float) -> float:
+        own = end_time(job)
+        until = cut(job) if job.is_active and job.reservation and job.state is not JobState.COMPLETING else inf
+        return until if until < inf and (until < own or not own) else own
+
+    return getter
+
+
+def job_getters(fields: Iterable[str], lookup: Lookup | None = None, cut: Cut | None = None) -> list[JobGetter]:
+    """The functions for `fields`; raises UsageError (FIELD_UNKNOWN).  `lookup`: what is expected of waiting jobs;
+    `cut`: when something besides its limit ends a running job."""
     getters = []
     for name in fields:
         getter = _JOB.get(name)
         if getter is None:
             raise UsageError(f"no job field '{name[:40]}'", code="FIELD_UNKNOWN", hint=f"fields: {', '.join(_JOB)}")
-        getters.append(_foreseen(name, lookup) if lookup is not None and name in _FORESEEN else getter)
+        if lookup is not None and name in _FORESEEN:
+            getter = _foreseen(name, lookup)
+        elif cut is not None and name == "t_end":
+            getter = _end_before(cut)
+        getters.append(getter)
     return getters
 
 
-def job_dict(job: JobRecord, now: float, lookup: Lookup | None = None) -> dict[str, Any]:
+def job_dict(job: JobRecord, now: float, lookup: Lookup | None = None, cut: Cut | None = None) -> dict[str, Any]:
     """All of `JOB_ROW`."""
-    return {name: getter(job, now) for name, getter in zip(_JOB, job_getters(_JOB, lookup), strict=True)}
+    return {name: getter(job, now) for name, getter in zip(_JOB, job_getters(_JOB, lookup, cut), strict=True)}
 
 
 def node_rows(state: State, nodes: Iterable[NodeRecord], load: dict[str, tuple[float, int]]) -> list[list[Any]]:

@@ -29,6 +29,7 @@ from helix.sched.options import SchedOptions
 from helix.sched.plan import Plan
 from helix.sched.snapshot import Snapshot
 from helix_native.warm import compile_apart, is_cached
+from helixctld.core.reserved_ends import end_by_reservation
 from helixctld.core.state import State
 from helixctld.io.account_config import priority_options
 from helixctld.io.beside import Questions
@@ -186,6 +187,10 @@ class Planning:
         or by its begin time or that of its reservation."""
         found = start_with_claim(self._state, job_id, self._kill_wait_s) or self.cycle.expectation(job_id)
         return found if found is not None else start_by_clock(self._state, job_id)
+
+    def end_by_reservation(self, job: JobRecord) -> float:
+        """When the reservation a job runs in ends it, epoch seconds; infinity = not."""
+        return end_by_reservation(self._state, job, self.cycle.options.resv_over_run_s)
 
     async def why(self, job: JobRecord) -> dict[str, Any]:
         """Why a job waits; see `helixctld.schedule.why`."""

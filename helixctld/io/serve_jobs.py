@@ -229,7 +229,7 @@ class JobHandlers:
             jobs = list(select(self.ctl.state, m.JobFilter(states=["all"])))[:IDS_MAX]
         lookup = self.ctl.planning.expectation
         jobs = [part for job in jobs for part in component_records(job)]
-        rows = [job_dict(j, call.t, lookup) for j in jobs]
+        rows = [job_dict(j, call.t, lookup, self.ctl.planning.end_by_reservation) for j in jobs]
         for job, row in zip(jobs, rows, strict=True):
             if job.is_active:
                 row["t_preemptable"] = exempt_until(self.ctl.state, job)

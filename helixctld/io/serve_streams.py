@@ -49,7 +49,7 @@ class StreamHandlers:
     async def list_jobs(self, call: Call, args: m.JobListArgs) -> None:
         """Rows in frames of `ROWS_PER_FRAME`; other requests are served between the frames."""
         fields = tuple(args.fields) or tuple(f for f in m.JOB_ROW if f not in SHOW_ONLY)
-        getters = job_getters(fields, self.ctl.planning.expectation)
+        getters = job_getters(fields, self.ctl.planning.expectation, self.ctl.planning.end_by_reservation)
         cursor = f"{self.ctl.feed.cursor}.{self.ctl.planning.shown_version}"
         if args.since and args.since == cursor:
             call.reply({"unchanged": True, "cursor": cursor})

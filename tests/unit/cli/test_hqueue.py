@@ -123,6 +123,17 @@ def test_format_letters(queue: Any, peer: Any, format_text: str, line: str | Non
         assert out == line + "\n"
 
 
+def test_time_left_is_cut_by_an_end_before_the_limit(queue: Any, peer: Any) -> None:
+    """A reservation may end a job earlier; what the controller says of the end counts."""
+    peer.jobs(
+        {"t_start": 1000.0, "t_end": 1600.0, "elapsed_s": 100.0, "time_limit_s": 3600},
+        {"t_start": 1000.0, "t_end": 1600.0, "elapsed_s": 100.0, "time_limit_s": 0},
+        {"t_start": 1000.0, "t_end": 0.0, "elapsed_s": 100.0, "time_limit_s": 0},
+        {"t_start": 1000.0, "t_end": 4650.0, "elapsed_s": 100.0, "time_limit_s": 3600, "suspended_s": 50.0},
+    )
+    assert queue("-h", "-o", "%L", "-S", "L")[1].split() == ["8:20", "8:20", "58:20", "UNLIMITED"]
+
+
 def test_long_names(queue: Any, peer: Any) -> None:
     peer.jobs({})
     assert queue("-h", "-O", "jobid:6,name:.8,state")[1] == "12        wrapRUNNING             \n"

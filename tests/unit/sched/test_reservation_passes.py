@@ -18,6 +18,8 @@ from helix_plugins.sched.backfill import Backfill
 from helix_plugins.sched.fifo import Fifo
 from helixctld.core import reservation_due, reservations
 from helixctld.core.caller import Caller
+from helixctld.core.reserved_ends import end_by_reservation
+from helixctld.core.views import job_getters
 
 ADMIN = Caller(uid=0, gid=0, user="root", role=Role.ADMIN)
 HOUR = 3600
@@ -114,13 +116,35 @@ def test_a_job_may_start_to_the_end_and_ends_with_it(world: World) -> None:
     assert r.name not in world.state.reservations
 
 
+def shown_end(w: World, job: JobRecord) -> float:
+    def cut(record: JobRecord) -> float:
+        return end_by_reservation(w.state, record, w.options.resv_over_run_s)
+
+    (getter,) = job_getters(["t_end"], None, cut)
+    return float(getter(job, w.now))
+
+
+def test_the_earlier_of_limit_and_reservation_is_shown_as_the_end(world: World) -> None:
+    r = reserve(world, Nodes="n1")
+    free = reserve(world, Nodes="n2", Flags="FLEX")
+    jobs = [submit(world, minutes, reservation=name) for name in (r.name, free.name) for minutes in (0, 20, 600)]
+    assert started(world) == {job.job_id for job in jobs}
+    for job in jobs:
+        world.do(ev.JobLaunched(t=world.now, job_id=job.job_id, attempt=0, t_start=world.now))
+    own = [0.0, world.now + 20 * 60, world.now + 600 * 60]
+    assert [shown_end(world, job) for job in jobs] == [r.t_end, own[1], r.t_end, *own]
+
+
 def test_res_over_run_lets_it_go_on() -> None:
     w = made(Backfill(), resv_over_run_s=600)
     r = reserve(w, Nodes="n1")
     job = submit(w, 600, reservation=r.name)
     assert started(w) == {job.job_id}
+    w.do(ev.JobLaunched(t=w.now, job_id=job.job_id, attempt=0, t_start=w.now))
+    assert shown_end(w, job) == r.t_end + 600
     tick(w, HOUR)
     assert job.outcome is None
+    assert shown_end(w, job) == w.now + 600
     tick(w, 599)
     assert job.outcome is None
     tick(w, 1)
