@@ -224,15 +224,18 @@ class Foreseen(Protocol):
     def nodes(self) -> list[str]:
         """Where."""
 
+    def nodes_of(self, component: int) -> list[str]:
+        """Where a component of it."""
+
 
 Lookup = Callable[[int], Foreseen | None]  #: by job id
 Cut = Callable[[JobRecord], float]  #: when a job is ended although its limit allows more, epoch seconds; infinity = not
 
-_FORESEEN: dict[str, tuple[Callable[[Foreseen], Any], Any]] = {
-    "t_expected": (lambda f: f.t_expected, 0.0),
-    "expected_range": (lambda f: [f.t_early, f.t_late], ()),
-    "protected": (lambda f: f.protected, False),
-    "sched_nodes": (lambda f: format_hostlist(f.nodes), ""),
+_FORESEEN: dict[str, tuple[Callable[[Foreseen, JobRecord], Any], Any]] = {
+    "t_expected": (lambda f, _: f.t_expected, 0.0),
+    "expected_range": (lambda f, _: [f.t_early, f.t_late], ()),
+    "protected": (lambda f, _: f.protected, False),
+    "sched_nodes": (lambda f, j: format_hostlist(f.nodes_of(j.het_offset) if j.het_job_id else f.nodes), ""),
 }
 
 
@@ -241,7 +244,7 @@ def _foreseen(name: str, lookup: Lookup) -> JobGetter:
 
     def getter(job: JobRecord, _: float) -> Any:
         found = lookup(job.het_job_id or job.job_id) if job.is_waiting else None
-        return absent if found is None else read(found)
+        return absent if found is None else read(found, job)
 
     return getter
 

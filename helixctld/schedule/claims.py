@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from helix.gres import layout_of, mask_of
 from helix.model import events as ev
-from helix.model.hetjob import spec_at, specs_of
+from helix.model.hetjob import part_of, spec_at, specs_of
 from helix.model.job import Allocation, Claim, JobRecord
 from helix.model.node import NodeBase, is_schedulable
 from helix.sched.gres import needs_of, pick_devices
@@ -118,7 +118,16 @@ def start_with_claim(state: State, job_id: int, kill_wait_s: float) -> Expectati
     left = [other for v in claim.victims if (other := state.jobs.get(v)) is not None and other.is_active]
     late = max((other.t_kill or other.t_preempt + kill_wait_s for other in left), default=claim.t)
     late = max(late, claim.t)
-    return Expectation(late, claim.t, late, True, claim.t, claim.partition, lambda: claim.alloc.nodes)
+    return Expectation(
+        late,
+        claim.t,
+        late,
+        True,
+        claim.t,
+        claim.partition,
+        lambda: claim.alloc.nodes,
+        lambda component: part_of(claim.alloc, component).nodes,
+    )
 
 
 def came_free(state: State, alloc: Allocation) -> bool:

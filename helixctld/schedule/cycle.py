@@ -121,7 +121,7 @@ class Cycle:
         self.columns = Columns(options, select.request, sources)
         self.priorities: PriorityColumns | None = None  # set where priorities change while jobs wait
         self.kept = KeptReservations()
-        self.outlook = Outlook()
+        self.outlook = Outlook(lambda shape: [part.component for part in self.columns.shapes.parts_asked(shape)])
         self.counters = Counters()
         self.rng = np.random.default_rng(seed)
         self._began = 0.0

@@ -32,17 +32,24 @@ class Expectation:
     t_made: float  # of the state it was made for
     partition: str
     _nodes: Callable[[], list[str]]
+    _own: Callable[[int], list[str]] | None = None
 
     @property
     def nodes(self) -> list[str]:
         """Where it is planned; [] = not planned on nodes."""
         return self._nodes()
 
+    def nodes_of(self, component: int) -> list[str]:
+        """Where a component of a heterogeneous job is planned."""
+        return self._nodes() if self._own is None else self._own(component)
+
 
 class Outlook:
     """Lookups by slot; replaced by each full pass."""
 
-    def __init__(self) -> None:
+    def __init__(self, components: Callable[[int], list[int]] = lambda _shape: []) -> None:
+        """`components`: by shape, the component that each part of a request is for, in the order of the parts."""
+        self._components = components
         self.t = 0.0
         self.version = 0  # rises when a start moved
         self.later: Later | None = None
@@ -97,7 +104,14 @@ class Outlook:
             rows = later.row[later.ptr[at] : later.ptr[at + 1]]
             return [snapshot.node_names[i] for i in np.unique(snapshot.rows.host[rows]).tolist()]
 
+        def own(component: int) -> list[str]:
+            of = self._components(int(later.shape[at]))
+            chunks = np.array([part for part, whose in enumerate(of) if whose == component], np.int32)
+            shares = slice(int(later.ptr[at]), int(later.ptr[at + 1]))
+            rows = later.row[shares][np.isin(later.chunk[shares], chunks)]
+            return [snapshot.node_names[i] for i in np.unique(snapshot.rows.host[rows]).tolist()]
+
         protected = bool(later.protected[at])
         partition = snapshot.partitions[int(snapshot.shapes.part[later.shape[at]])]
         expected = late if protected else early + LATENESS * (late - early)
-        return Expectation(expected, early, late, protected, self.t, partition, nodes)
+        return Expectation(expected, early, late, protected, self.t, partition, nodes, own)

@@ -19,6 +19,7 @@ from helixctld.core.asked import asked_tres
 from helixctld.core.caller import Caller
 from helixctld.core.hetjob import settle_components
 from helixctld.core.select_jobs import resolve
+from helixctld.core.views import job_getters
 
 ALICE = Caller(uid=1000, gid=1000, user="alice")
 
@@ -197,3 +198,19 @@ def test_hwhy_tells_of_the_component_that_does_not_fit() -> None:
     assert w.run() == []
     for job in (first, second):
         assert w.why(job)["text"].startswith("component 1, 1 node with 'b': waits for 1 node")
+
+
+def test_each_component_is_expected_on_nodes_of_its_own() -> None:
+    nodes = [node("n1"), node("n2"), node("g1", 8, features=["a100"])]
+    partitions = [
+        PartitionRecord(name="main", nodes=["n1", "n2"], is_default=True),
+        PartitionRecord(name="gpu", nodes=["g1"]),
+    ]
+    w = World(nodes, partitions=partitions, planner=Backfill())
+    w.submit(partitions=["gpu"], cpus_per_task=8, time_limit_s=600)
+    w.run()
+    job = submit(w, GPU, JobSpec(nodes_min=1), exclusive=True, time_limit_s=600)
+    assert w.run() == []
+    (shown,) = job_getters(["sched_nodes"], w.cycle.expectation)
+    first, second, third = (shown(part, w.now) for part in component_records(job))
+    assert (sorted((first, third)), second) == (["n1", "n2"], "g1")
