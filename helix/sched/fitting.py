@@ -88,8 +88,11 @@ def promised_rightly(snapshot: Snapshot, plan: Plan, what: Narrowed, promises: i
         return bool((what.keep | what.hopeless).all())
     if not promises:
         return True
-    last = int(np.flatnonzero(np.isin(snapshot.entry_name, promised))[-1])
-    return bool((what.keep | what.hopeless)[: last + 1].all())
+    job = snapshot.queue.job
+    end = int(np.flatnonzero(np.isin(snapshot.entry_name, promised))[-1]) + 1
+    while end < len(job) and job[end] == job[end - 1]:  # another way of the last may be sooner
+        end += 1
+    return bool((what.keep | what.hopeless)[:end].all())
 
 
 def _lacking(snapshot: Snapshot) -> Flags:
@@ -97,8 +100,8 @@ def _lacking(snapshot: Snapshot) -> Flags:
     jobs, pools = snapshot.jobs, snapshot.pools
     short = jobs.amount > (pools.total - pools.used)[jobs.pool]
     before = np.concatenate([[0], np.cumsum(short)])
-    at = jobs.pool_at.astype(np.int64)
-    return np.asarray(before[np.where(jobs.pool_n > 0, at + jobs.pool_n, at)] > before[at])
+    begin = np.minimum(jobs.pool_at.astype(np.int64), len(short))  # of a slot not in use it may point anywhere
+    return np.asarray(before[np.minimum(begin + jobs.pool_n, len(short))] > before[begin])
 
 
 def _alike(columns: list[Int64]) -> tuple[Int64, Int64]:

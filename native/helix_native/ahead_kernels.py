@@ -71,6 +71,7 @@ from helix_native.ahead_walk import (
     T_AT,
     T_BLOCKERS,
     T_COUNT,
+    T_LAST,
     T_LOGGED,
     T_N,
     T_PLACE,
@@ -273,7 +274,7 @@ def _walk(
     order = np.arange(len(queue.shape))
     fixed = np.zeros(len(tallies.left), np.bool_)
     phase = np.int64(IN_ORDER if params.backfill else FIFO)
-    counts[T_RESUME] = len(order)
+    counts[T_RESUME], counts[T_LAST] = len(order), -1
     while True:
         lack = run_phase(
             phase, order, fixed, queue, jobs, params, res, ground, steps, pools, key, cut_key, keys, orders, gates,

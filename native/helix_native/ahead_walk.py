@@ -62,7 +62,8 @@ T_PLACE = 11  #: where in the order the phase goes on
 T_RESUME = 12  #: entry at which backfill begins
 T_OUT = 13  #: the reservation of the job at T_PLACE is out of the way
 T_AT, T_N = 14, 15  #: shares for which there is no room
-T_COUNT = 16
+T_LAST = 16  #: the job after whose entries the phase ends, -1 = not known yet
+T_COUNT = 17
 
 # What a phase lacks to go on; each is given more by `ahead_kernels`.
 ENDED, MORE_SHARES, MORE_STARTS, MORE_LOG, MORE_ROOM = 0, 1, 2, 3, 4
@@ -214,6 +215,9 @@ def run_phase(
     for place in range(counts[T_PLACE], len(order)):
         e = order[place]
         j = np.int64(queue.job[e])
+        if counts[T_LAST] >= 0 and counts[T_LAST] != j:
+            counts[T_RESUME], counts[T_LAST] = e, -1
+            return ENDED
         if left[j] <= 0:
             continue
         if gates[e] > 0:
@@ -301,6 +305,7 @@ def run_phase(
                 code[j] = STARTED
                 break
         if left[j] <= 0:
+            counts[T_LAST] = -1
             continue
         # -- when it can start later
         found = False
@@ -376,8 +381,8 @@ def run_phase(
         elif status in (RESOURCES, PRIORITY):
             counts[T_ANYONE] = 1
             if phase == IN_ORDER and 0 <= most <= counts[T_PROTECTED]:
-                counts[T_RESUME] = e + 1
-                return ENDED
+                counts[T_LAST] = j
             if phase == FIFO:
                 _bar(e, s, p, ground, work, blocked)
+    counts[T_LAST] = -1
     return ENDED

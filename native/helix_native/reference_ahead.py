@@ -6,7 +6,8 @@ for ever.  Spans that take no CPU (memory of a suspended job) do not make a row 
 counts them as if they lasted for ever.
 
 Phase 1 gives each job in queue order its earliest start: now, or a protected reservation.  It ends when a job waits
-that may not be protected or was the last that may.  Phase 2 starts what can start now of the rest, phase 3 predicts.
+that may not be protected or was the last that may: after its entry and those of the same job that follow at once.
+Phase 2 starts what can start now of the rest, phase 3 predicts.
 An array slot starts as many copies as fit; its first waiting copy alone is reserved or predicted.  A job that a pool
 keeps from starting (LIMITED), or that begins later, is never protected and only predicted.  With several entries a
 job keeps the earliest reservation any of them found.  A cut limit (`limit_min_s`) is tried when the full one does not
@@ -362,8 +363,11 @@ class Planner:
         """Starts and protected reservations in queue order; the place in the queue it got to."""
         most = self.params.protect
         anyone = False
+        last = -1  # the job after which it ends
         for e in range(len(self.queue.shape)):
             job = int(self.queue.job[e])
+            if last not in (-1, job):
+                return e
             if not self.tried(e):
                 continue
             own = self.later.get(job)
@@ -376,6 +380,8 @@ class Planner:
                 break
             if status != PRIORITY:
                 self.mark(e, status, promised=False)
+                if status == STARTED:
+                    last = -1
                 continue
             able = self.choice.hopeless(int(self.queue.shape[e])) == RESOURCES
             if able and (most < 0 or self.protected < most or job in self.later):
@@ -385,7 +391,7 @@ class Planner:
             if status in (RESOURCES, PRIORITY):
                 anyone = True
                 if 0 <= most <= self.protected:
-                    return e + 1
+                    last = job
         return len(self.queue.shape)
 
     def tried(self, e: int) -> bool:

@@ -256,3 +256,25 @@ def test_without_an_interval_full_passes_follow_each_other_while_jobs_wait(inter
         assert w.cycle.ahead_due_in() == (0.0 if waiting and not interval_s else None)
         if waiting:
             assert w.begin(w.cycle.run_inline(w.state, w.now, full=False)[0]) == [job]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_promise_goes_to_the_soonest_of_several_partitions(mode: str) -> None:
+    parts = [
+        PartitionRecord(name="slow", nodes=["n1"], is_default=True),
+        PartitionRecord(name="soon", nodes=["n2"]),
+    ]
+    nodes = [node("n1"), node("n2")]
+    options = SchedOptions(def_mem_per_cpu_mib=10, bf_mode=mode)
+    w = World(nodes, partitions=parts, options=options, planner=Backfill())
+    w.submit(cpus_per_task=4, time_limit_s=3 * HOUR)
+    w.submit(partitions=["soon"], cpus_per_task=4, time_limit_s=HOUR)
+    assert len(w.run()) == 2
+    either = w.submit(partitions=["slow", "soon"], cpus_per_task=4, time_limit_s=HOUR)
+    behind = w.submit(partitions=["soon"], cpus_per_task=4, time_limit_s=HOUR)
+    assert w.run() == []
+    promised = foreseen(w, either)
+    assert promised.protected
+    assert promised.nodes == ["n2"]
+    assert promised.t_expected == pytest.approx(w.now + HOUR, abs=120)
+    assert foreseen(w, behind).t_late >= promised.t_expected + HOUR - 120
