@@ -40,7 +40,7 @@ class RunTimes:
         self._user_of: Int32 = np.zeros(64, np.int32)  # by group
         self._share_of: Float64 = np.zeros(64)  # by user number; 0 = nothing known
         self._recent_of: Float64 = np.zeros(64)  # by user number; 0 = nothing known
-        self._share = 0.0
+        self._share = 0.0  # median of `_all`; -1 = to be found when it is needed
 
     def group(self, uid: int, name: str) -> int:
         """The group of a job."""
@@ -75,7 +75,7 @@ class RunTimes:
             shares.append(share)
             self._all.append(share)
             self._share_of[user] = sum(shares) / len(shares)
-            self._share = median(self._all)
+            self._share = -1.0
 
     def estimates(self, groups: Int32, limits: Int64) -> Int64:
         """How long jobs of these groups with these limits (0 or NEVER = none) will probably run, seconds; never longer
@@ -83,6 +83,8 @@ class RunTimes:
         bound = np.where((limits > 0) & (limits < NEVER), limits, NEVER)
         if not self.version:
             return bound.astype(np.int64)
+        if self._share < 0:
+            self._share = median(self._all)
         by_user = self._share_of[self._user_of[groups]]
         share = np.where(by_user > 0, by_user, self._share if self._share > 0 else 1.0)
         by_limit = np.where(bound < NEVER, np.ceil(bound * share), float(NEVER))

@@ -8,12 +8,13 @@ a pass over all entries.  Cost: about 50 us for 1,000 entries, where looking at 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
 from helix.sched.snapshot import Snapshot
 from helix_native.ahead_arrays import NEVER
-from helix_native.arrays import Flags, Int64
+from helix_native.arrays import Flags, Int64, ShapeArrays, TableArrays
 
 FEW = 16  #: a queue of no more entries is planned as it is
 ENOUGH = 4  #: entries alike that are looked at; if all of these start, the pass is made again with all of them
@@ -23,14 +24,39 @@ _LIMIT_MAX = (1 << _LIMIT_BITS) - 1
 
 def is_plain(snapshot: Snapshot) -> bool:
     """True if there is one row, and only CPUs and time limits tell what may start: see `helix_native.ahead_pool`."""
-    shapes, tables, jobs = snapshot.shapes, snapshot.tables, snapshot.jobs
+    jobs = snapshot.jobs
     if len(snapshot.rows.host) != 1 or snapshot.no_reserve is not None or len(snapshot.pools.total):
         return False
-    if tables.part_gate.any() or tables.part_time.any() or shapes.gate.any() or len(tables.room_cap):
-        return False  # who may not start at all is told so, and promised nothing
-    if shapes.mem_node.any() or shapes.mem_cpu.any() or shapes.mem_all.any() or shapes.exclusive.any():
+    if not _plain_requests(_Same(snapshot.shapes), _Same(snapshot.tables)):
         return False
-    return not (jobs.limit_min_s.any() or jobs.t_begin.any() or jobs.t_deadline.min() < NEVER or shapes.must_n.any())
+    return not (jobs.limit_min_s.any() or jobs.t_begin.any() or jobs.t_deadline.min() < NEVER)
+
+
+class _Same:
+    """Compares by identity: frozen tables are shared by the snapshots of many passes."""
+
+    __slots__ = ("of",)
+
+    def __init__(self, of: object) -> None:
+        self.of = of
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.of is other.of
+
+    def __hash__(self) -> int:
+        return id(self.of)
+
+
+@lru_cache(maxsize=1)
+def _plain_requests(shapes: _Same, tables: _Same) -> bool:
+    """No request has more than CPUs, and no partition keeps any back: who may not start at all is told so, and promised
+    nothing."""
+    s, t = shapes.of, tables.of
+    assert isinstance(s, ShapeArrays)
+    assert isinstance(t, TableArrays)
+    if t.part_gate.any() or t.part_time.any() or s.gate.any() or len(t.room_cap):
+        return False
+    return not (s.mem_node.any() or s.mem_cpu.any() or s.mem_all.any() or s.exclusive.any() or s.must_n.any())
 
 
 def that_may_start(snapshot: Snapshot, promises: int) -> Flags:

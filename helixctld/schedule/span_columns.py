@@ -156,7 +156,7 @@ class SpanColumns:
                 gres=self._gres[:size].copy(),
                 room=np.full(size, -1, np.int32),
             )
-        own = self._own._replace(t_to=np.clip(left, 1, _FAR).astype(np.int64))
+        own = self._own._replace(t_to=np.minimum(np.maximum(left, 1), _FAR).astype(np.int64))
         if (part_room >= 0).any():
             own = own._replace(room=self._rooms(part_room))
         tables = [own, *self.rows.reservation_spans(now, own)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from math import ceil
@@ -67,6 +68,18 @@ class Clock:
         return self.now
 
 
+@contextmanager
+def no_collecting() -> Iterator[None]:
+    """No garbage collection: records refer to each other in no cycles, and looking for some doubles the time."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 class Engine:
     """One run.  Job `k` of the workload is job id `k + 1`."""
 
@@ -109,13 +122,8 @@ class Engine:
 
     def run(self) -> Outcome:
         """Play the whole workload."""
-        collecting = gc.isenabled()
-        gc.disable()  # records refer to each other in no cycles; looking for some doubles the time
-        try:
+        with no_collecting():
             self._run()
-        finally:
-            if collecting:
-                gc.enable()
         return self.out
 
     def _run(self) -> None:

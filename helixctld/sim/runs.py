@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from helixctld.sim.engine import Clock, Engine, Outcome
+from helixctld.sim.engine import Clock, Engine, Outcome, no_collecting
 from helixctld.sim.machine import Machine, machine_of_config, machine_of_pool
 from helixctld.sim.metrics import Result, measure
 from helixctld.sim.trace import read_trace
@@ -61,7 +61,8 @@ class Run:
 
 def read_workload(path: str, wanted: Wanted) -> Workload:
     """The workload of a trace, cut and shaken as wanted."""
-    return read_trace(path, by_node=bool(wanted.conf)).first(wanted.limit).shaken(wanted.shake_s, wanted.seed)
+    with no_collecting():
+        return read_trace(path, by_node=bool(wanted.conf)).first(wanted.limit).shaken(wanted.shake_s, wanted.seed)
 
 
 def make_machine(workload: Workload, wanted: Wanted, clock: Clock) -> Machine:
