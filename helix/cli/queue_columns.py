@@ -124,7 +124,9 @@ QUEUE_FIELDS: tuple[Field, ...] = (
     Field("C", "NumCPUs", "CPUS", "cpus", help="CPUs allocated or requested"),
     Field("d", "MinTmpDisk", "MIN_TMP_DISK", "tmp_mib", memory, help="least temporary disk space"),
     Field("D", "NumNodes", "NODES", "node_count", help="nodes allocated, or the least requested"),
-    Field("e", "EndTime", "END_TIME", "t_end", stamp, help="end, or the latest end by the time limit and the reservation"),
+    Field(
+        "e", "EndTime", "END_TIME", "t_end", stamp, help="end, or the latest end by the time limit and the reservation"
+    ),
     Field("E", "Dependency", "DEPENDENCY", "dependency", or_null, help="dependencies not yet satisfied"),
     Field("f", "Feature", "FEATURES", "constraint", or_null, help="node features required"),
     Field(

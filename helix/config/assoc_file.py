@@ -15,6 +15,7 @@ line.  Standard library only, so that `hctl config check` can read it; `helix.co
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +58,32 @@ class AssocLines:
     accounts: dict[str, AssocLine] = field(default_factory=dict)
     users: list[AssocLine] = field(default_factory=list)
     qos: dict[str, AssocLine] = field(default_factory=dict)
+
+    @property
+    def first_limit(self) -> int:
+        """The line of the first limit on jobs; 0 = there is none."""
+        lines = [*filter(None, [self.cluster]), *self.accounts.values(), *self.users, *self.qos.values()]
+        return min((line.line for line in lines if _limits(line)), default=0)
+
+
+def no_effect(file: str, line: int) -> tuple[str, str]:
+    """Message and hint where AccountingStorageEnforce lets limits be; `line`: see `AssocLines.first_limit`."""
+    return (
+        f"the limits in AssocFile {one_line(file, 200)} (the first in line {line}) have no effect: "
+        "AccountingStorageEnforce does not say limits",
+        "set AccountingStorageEnforce=associations,limits",
+    )
+
+
+def keeps_limits(enforce: Collection[str]) -> bool:
+    """Whether these words of AccountingStorageEnforce make limits count."""
+    return "none" not in enforce and not {"limits", "safe", "all"}.isdisjoint(enforce)
+
+
+def _limits(line: AssocLine) -> bool:
+    return any(
+        value is not None and name.startswith(("limits.", "max_", "min_tres")) for name, value in line.values.items()
+    )
 
 
 def parse_assoc(text: str, filename: str) -> AssocLines:
@@ -226,15 +253,32 @@ class _Reader:
         ):
             for line in lines:
                 self._require_qos(word, line)
+        accounts_of: dict[str, list[str]] = {}
+        for line in found.users:
+            accounts_of.setdefault(line.name, []).append(line.parent)
         for line in found.users:
             account = line.values.get("default_account", "")
             if account and account != ROOT and account not in found.accounts:
                 near = nearest(account, found.accounts)
                 self.error(line.line, "DefaultAccount", f"there is no account '{one_line(account)}'", near=near)
+            elif account and account not in accounts_of[line.name]:
+                self._warn_not_in(line, account, accounts_of[line.name])
             for account in line.values.get("coordinator", ()):
                 if account != ROOT and account not in found.accounts:
                     near = nearest(account, found.accounts)
                     self.error(line.line, "Coordinator", f"there is no account '{one_line(account)}'", near=near)
+
+    def _warn_not_in(self, line: AssocLine, account: str, own: list[str]) -> None:
+        """A default account that refuses each job that names no account."""
+        self.found.findings.add(
+            self.found.file,
+            line.line,
+            Severity.WARNING,
+            "DefaultAccount",
+            f"user '{line.name}' is not in account '{one_line(account)}': with AccountingStorageEnforce=associations "
+            "their jobs are refused unless they name another account",
+            hint=f"add User - '{line.name}' to account '{one_line(account)}', or name one of {', '.join(own[:5])}",
+        )
 
     def _require_qos(self, word: str, line: AssocLine) -> None:
         values, known = line.values, self.found.qos

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from helix.config.assoc_file import ROOT, AssocLine, AssocLines, parse_assoc
-from helix.config.findings import Finding
+from helix.config.findings import Finding, Severity
 from helix.config.read import read_file
 from helix.errors import ConfigError
 from helix.model.account import DEFAULT_QOS, Accounts, Association, Limits, Qos
+
+REMARKS_MAX = 100  #: remarks kept
 
 
 def load_accounts(path: str) -> Accounts:
@@ -54,7 +57,11 @@ def build_accounts(lines: AssocLines) -> Accounts:
     found = [Qos(name=line.name, **_qos_fields(line)) for line in lines.qos.values()]
     if known and DEFAULT_QOS not in lines.qos:
         found.insert(0, Qos(name=DEFAULT_QOS))
-    return Accounts(associations, default, found, coordinators)
+    accounts = Accounts(associations, default, found, coordinators)
+    odd = (f for f in lines.findings.items if f.severity is Severity.WARNING)
+    accounts.remarks = tuple(f"{f.file}:{f.line}: {f.message} ({f.hint})" for f in islice(odd, REMARKS_MAX))
+    accounts.first_limit = lines.first_limit
+    return accounts
 
 
 def _fields(values: dict[str, Any]) -> dict[str, Any]:

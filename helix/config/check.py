@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from helix.config.assoc_file import DEFAULT_QOS, AssocLines, parse_assoc
+from helix.config.assoc_file import DEFAULT_QOS, AssocLines, keeps_limits, no_effect, parse_assoc
 from helix.config.findings import Finding, Findings, Severity
 from helix.config.keys import CGROUP_KEYS, GRES_KEYS, Key, find_in, names_of, nearest
 from helix.config.line import Given
@@ -42,6 +42,11 @@ def check_config(path: str | os.PathLike[str]) -> list[Finding]:
         accounts, of_accounts = _check_accounts(resolved.settings["assoc_file"], resolved.given)
         if accounts is not None:
             _check_partition_qos(resolved.partitions.given, accounts)
+            if accounts.first_limit and not keeps_limits(resolved.settings["accounting_storage_enforce"]):
+                at = resolved.given.get("AccountingStorageEnforce") or resolved.given["AssocFile"]
+                message, hint = no_effect(accounts.file, accounts.first_limit)
+                name = "AccountingStorageEnforce"
+                resolved.findings.add(at.file, at.line, Severity.WARNING, name, message, hint=hint)
         found = [*resolved.findings.items, *of_accounts]
     else:
         found = _check_other(read_entries(path, read_file), keys)

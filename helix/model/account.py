@@ -136,6 +136,8 @@ class Accounts:
             if a.user and a.account not in self.users.get(a.user, ()):
                 self.users[a.user] = (*self.users.get(a.user, ()), a.account)
         self.is_configured = bool(associations or qos)
+        self.remarks: tuple[str, ...] = ()  # what is odd about the file, but not wrong: `file:line: message (remedy)`
+        self.first_limit = 0  # the line of its first limit on jobs, 0 = there is none
         self.qos_priority_max = max((q.priority for q in self.qos.values()), default=0)
         self.priority_max = max((a.priority or 0 for a in listed), default=0)
         self._chains: dict[str, tuple[Association, ...]] = {}

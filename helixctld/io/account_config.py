@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from helix.config.assoc_file import no_effect
 from helix.config.assoc_load import load_accounts
 from helix.config.model import Config
 from helix.config.tres import NANO, parse_weights
@@ -11,7 +12,7 @@ from helix.sched.priority import PriorityOptions
 from helixctld.core.nearest import did_you_mean
 from helixctld.core.usage import UsagePolicy
 
-__all__ = ["accounts_of", "describe", "priority_options", "usage_policy"]
+__all__ = ["account_warnings", "accounts_of", "describe", "priority_options", "usage_policy"]
 
 
 def accounts_of(config: Config) -> Accounts:
@@ -27,6 +28,15 @@ def accounts_of(config: Config) -> Accounts:
                 hint=near or f"add the line: QOS - '{partition.qos}', or remove QOS= from the partition",
             )
     return accounts
+
+
+def account_warnings(config: Config, accounts: Accounts) -> list[str]:
+    """What is odd about AssocFile, but not wrong: for the log, and whoever reconfigures."""
+    found = list(accounts.remarks)
+    if accounts.first_limit and not usage_policy(config).limits:
+        message, hint = no_effect(config.assoc_file, accounts.first_limit)
+        found.append(f"{message} ({hint})")
+    return found
 
 
 def usage_policy(config: Config) -> UsagePolicy:

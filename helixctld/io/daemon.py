@@ -32,7 +32,7 @@ from helixctld.core import invariants, timers
 from helixctld.core.apply import apply
 from helixctld.core.state import Persistent, State
 from helixctld.core.usage import decay_event
-from helixctld.io.account_config import accounts_of, describe, usage_policy
+from helixctld.io.account_config import account_warnings, accounts_of, describe, usage_policy
 from helixctld.io.calendar import Calendar
 from helixctld.io.commit import Committer
 from helixctld.io.debug_flags import set_flags
@@ -165,6 +165,8 @@ class Controller:
         state.set_accounts(accounts, usage_policy(self.config))
         self.people.accounts = accounts
         log.info("accounts: %s", describe(accounts))
+        for text in account_warnings(self.config, accounts):
+            log.warning("%s", text)
         state.rebuild(time.time())
         invariants.check(state)
         log.info(
@@ -331,6 +333,7 @@ class Controller:
         self.config = config
         orphans = self.state.set_nodes(node_records(config))
         warnings = [f"node {n} left the configuration but has jobs; it stays DOWN until they are gone" for n in orphans]
+        warnings += account_warnings(config, accounts)
         for text in warnings:
             log.warning("%s", text)
         version = self.state.accounts_version

@@ -12,9 +12,11 @@ from helix.config.assoc_file import parse_assoc
 from helix.config.assoc_load import build_accounts, load_accounts
 from helix.config.check import check_config
 from helix.config.findings import FATAL
+from helix.config.load import load_config
 from helix.config.tres import parse_tres, parse_weights
 from helix.errors import ConfigError
 from helix.model.account import FAIRSHARE_PARENT, Accounts
+from helixctld.io.account_config import account_warnings
 
 DUMP = """\
 # To edit this file start with a cluster line for the new cluster
@@ -112,6 +114,44 @@ def test_config_check_reads_the_file_too(tmp_path: Path) -> None:
     assoc.write_text(DUMP + "Account - 'x':Farshare=2\n")
     found = [f for f in check_config(conf) if f.severity in FATAL]
     assert [(f.file, f.line, f.nearest) for f in found] == [(str(assoc), 15, "Fairshare")]
+
+
+def test_a_default_account_its_user_is_not_in_is_told_by_line(tmp_path: Path) -> None:
+    text = f"{DUMP}User - 'eve':DefaultAccount='physics'\nUser - 'dan':DefaultAccount='optics'\n"
+    (said,) = accounts(text).remarks
+    assert said.startswith("assoc.conf:15: user 'eve' is not in account 'physics'")
+    assert said.endswith("(add User - 'eve' to account 'physics', or name one of optics)")
+    assert accounts().remarks == ()
+    conf, assoc = tmp_path / "helix.conf", tmp_path / "assoc.conf"
+    conf.write_text(f"AssocFile={assoc}\nAccountingStorageEnforce=limits\n")
+    assoc.write_text(text)
+    told = [(f.file, f.line, f.key) for f in check_config(conf) if f.severity == "warning"]
+    assert told == [(str(assoc), 15, "DefaultAccount")]
+
+
+@pytest.mark.parametrize(
+    ("enforce", "assoc", "at"),
+    [
+        ("", DUMP, 1),
+        ("AccountingStorageEnforce=associations,qos", DUMP, 2),
+        ("AccountingStorageEnforce=limits,none", DUMP, 2),
+        ("AccountingStorageEnforce=limits", DUMP, 0),
+        ("AccountingStorageEnforce=safe", DUMP, 0),
+        ("AccountingStorageEnforce=all", DUMP, 0),
+        ("", "QOS - 'q':MaxJobsPU=3\n", 1),
+        ("", "Account - 'physics':Fairshare=3:MaxJobs=-1\nQOS - 'q':Priority=3\n", 0),
+    ],
+)
+def test_limits_that_nothing_enforces_are_told(tmp_path: Path, enforce: str, assoc: str, at: int) -> None:
+    conf, file = tmp_path / "helix.conf", tmp_path / "assoc.conf"
+    conf.write_text(f"AssocFile={file}\n{enforce}\n")
+    file.write_text(assoc)
+    told = [f for f in check_config(conf) if f.severity == "warning" and "have no effect" in f.message]
+    assert [f.line for f in told] == ([at] if at else [])
+    config = load_config(str(conf))
+    said = account_warnings(config, load_accounts(config.assoc_file))
+    assert len(said) == bool(at)
+    assert not at or "set AccountingStorageEnforce=associations,limits" in said[0]
 
 
 def test_weights_that_order_nothing_are_told(tmp_path: Path) -> None:
