@@ -88,7 +88,7 @@ def _as_asked(job: JobRecord, end: ev.JobEnded) -> None:
     end.state = {"hold": JobState.REQUEUE_HOLD, "special": JobState.SPECIAL_EXIT}.get(
         job.requeue_hold, JobState.PENDING
     )
-    end.held = "user" if job.requeue_hold else ""
+    end.held = (job.held or "user") if job.requeue_hold else ""
     end.t_begin = end.t + REQUEUE_DELAY_S
 
 

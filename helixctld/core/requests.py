@@ -125,7 +125,8 @@ def requeue(target: Target, caller: Caller, now: float, *, hold_it: bool, specia
         )
     if job.is_waiting and not how:
         raise Conflict(f"job {job.display_id} is already pending", code="JOB_PENDING")
-    held = ("admin" if may_manage(caller, job) else "user") if how else ""
+    by = "admin" if may_manage(caller, job) or job.held == "admin" else "user"
+    held = by if how else ""
     return Change([ev.JobRequeued(t=now, job_id=job.job_id, by_uid=caller.uid, held=held, special=special)])
 
 

@@ -160,6 +160,8 @@ def check_request(state: State, spec: JobSpec, caller: Caller, owner: Caller, no
             raise Denied("a negative nice value needs an operator", code="NICE_DENIED")
         if spec.priority is not None and spec.priority != 0:
             raise Denied("setting a priority needs an operator", code="PRIORITY_DENIED")
+        if spec.priority == 0:  # a hold, and one that is the owner's to release
+            spec.priority, spec.hold = None, True
         if spec.site_factor:
             raise Denied("a site factor needs an operator", code="PRIORITY_DENIED")
     if spec.dependency is not None:

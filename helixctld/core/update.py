@@ -209,6 +209,7 @@ def update_job(
         )
     spec = replace(job.spec)
     event = ev.JobUpdated(t=now, job_id=job.job_id, spec=spec, by_uid=caller.uid)
+    held = False
     for name, text in changes.items():
         key = name.lower()
         if key in _ANY_TIME:
@@ -218,7 +219,7 @@ def update_job(
                 raise Conflict(f"{name} of job {job.display_id} cannot change: it is {job.state}", code="JOB_ACTIVE")
             _WHILE_WAITING[key](spec, text, now)
         elif key == "priority":
-            _priority(job, spec, event, text, caller)
+            held = _priority(job, spec, event, text, caller)
         elif key == "timelimit":
             _time_limit(state, job, spec, event, text, caller)
         elif key != "jobid":
@@ -228,6 +229,8 @@ def update_job(
     if spec.components:
         spec = event.spec = settle_components(state, spec, owner)
     _check_update(state, job, spec, caller, owner, now)
+    if held and not job.held:
+        return Change([event, ev.JobHeld(t=now, job_id=job.job_id, by="user", by_uid=caller.uid)])
     return Change([event])
 
 
@@ -259,14 +262,21 @@ def _shape_of(spec: JobSpec) -> tuple[object, ...]:
     return gres_key(spec), spec.nodes_min, spec.nodes_max, spec.tasks, spec.tasks_per_node, spec.sockets_per_node
 
 
-def _priority(job: JobRecord, spec: JobSpec, event: ev.JobUpdated, text: str, caller: Caller) -> None:
+def _priority(job: JobRecord, spec: JobSpec, event: ev.JobUpdated, text: str, caller: Caller) -> bool:
+    """Set a priority.  True for 0 by who does not manage the job: a hold of the owner's own, no priority."""
     value = _int(text, "Priority", 0, (1 << 32) - 2)
-    if not may_manage(caller, job) and value > job.priority:
-        raise Denied("raising a priority needs an operator or a coordinator of the account", code="PRIORITY_DENIED")
+    if not may_manage(caller, job):
+        if not value:
+            return True
+        if value > job.priority:
+            raise Denied("raising a priority needs an operator or a coordinator of the account", code="PRIORITY_DENIED")
+        if job.held == "admin":  # a priority would release it
+            raise Conflict(f"job {job.display_id} is held by an administrator", code="HELD_BY_ADMIN")
     spec.priority = value
     if value:
         spec.nice = 0  # as in Slurm: what is set is what it is
     event.priority = value
+    return False
 
 
 def _time_limit(state: State, job: JobRecord, spec: JobSpec, event: ev.JobUpdated, text: str, caller: Caller) -> None:
