@@ -109,6 +109,11 @@ def is_schedulable(node: NodeRecord) -> bool:
     return node.base is NodeBase.UP and node.responding and not node.drain and not node.fail
 
 
+def all_cores(node: NodeRecord) -> int:
+    """The mask of all CPUs of a node; 0 where they are counted (what is free there is `cpus` - `cpus_alloc`)."""
+    return 0 if is_counted(node) else (1 << node.cpus) - 1
+
+
 def is_counted(node: NodeRecord) -> bool:
     """True for a node whose CPUs are only counted: a pool of interchangeable processors, as a simulated machine.
 

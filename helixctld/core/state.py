@@ -26,7 +26,7 @@ from helix.indexset import IndexSet
 from helix.model.account import Accounts
 from helix.model.job import JobRecord, StoryEntry
 from helix.model.job_state import ACTIVE, JobState, Reason, is_legal
-from helix.model.node import NodeBase, NodeRecord, is_counted
+from helix.model.node import NodeBase, NodeRecord, all_cores, is_counted
 from helix.model.partition import PartitionRecord
 from helix.model.reservation import ReservationRecord
 from helix.model.topology import Topology
@@ -40,7 +40,7 @@ from helixctld.core.mail_marks import INVALID_DEPEND, set_marks
 from helixctld.core.reservation_index import awaited, index_job, mark_nodes
 from helixctld.core.submit_limits import OpenJobs
 from helixctld.core.usage import Usage, UsagePolicy
-from helixctld.core.yielding import Yielding, claim_words, core_mask
+from helixctld.core.yielding import Yielding, claim_words, cores_of_node
 
 STORY_MAX = 64  #: entries kept per job
 HISTORY_MAX = 1_000_000  #: finished jobs remembered for dependencies, about 100 B each
@@ -141,6 +141,8 @@ class State(Yielding):
         self.reserving_jobs: dict[int, frozenset[str]] = {}  # the other way round
         self.calendar_version = 0  # rises when the next moment of a reservation may be another
         self.over_run: list[tuple[float, int]] = []  # heap of (t, job id): running on after their reservation, until t
+        self.is_replaying = False  # nodes may have become smaller since the jobs of the journal were started
+        self.too_full: set[str] = set()  # nodes that became smaller than what their jobs were given
         self.free_cores: list[int] = []
         self.free_mem_mib: list[int] = []
         self.gres = GresUse()  # which GRES devices of each node are free
@@ -461,11 +463,12 @@ class State(Yielding):
             node = self.nodes.get(name)
             if node is None:
                 continue
-            mask = core_mask(cores)
-            if is_counted(node):
-                assert node.cpus_alloc + count <= node.cpus, f"{name}: {count} CPUs for job {job.job_id} are not free"
+            mask = cores_of_node(node, cores)
             assert self.free_cores[node.index] & mask == mask, f"{name}: cores {cores} of job {job.job_id} are taken"
-            assert self.free_mem_mib[node.index] >= mem, f"{name}: {mem} MiB for job {job.job_id} are not free"
+            if not self.is_replaying:
+                has_cpus = not is_counted(node) or node.cpus_alloc + count <= node.cpus
+                assert has_cpus, f"{name}: {count} CPUs for job {job.job_id} are not free"
+                assert self.free_mem_mib[node.index] >= mem, f"{name}: {mem} MiB for job {job.job_id} are not free"
             self.free_cores[node.index] &= ~mask
             self.free_mem_mib[node.index] -= mem
             node.cpus_alloc += count
@@ -492,7 +495,7 @@ class State(Yielding):
                 continue
             if job.yields_cpus:  # others have them
                 cores, count = [], 0
-            self.free_cores[node.index] |= core_mask(cores)
+            self.free_cores[node.index] |= cores_of_node(node, cores)
             self.free_mem_mib[node.index] += mem
             node.cpus_alloc -= count
             node.mem_alloc_mib -= mem
@@ -530,7 +533,7 @@ class State(Yielding):
                 node = self.nodes.get(name) or self._lost_node(name)
                 if job.yields_cpus:
                     cores, count = [], 0
-                self.free_cores[node.index] &= ~core_mask(cores)
+                self.free_cores[node.index] &= ~cores_of_node(node, cores)
                 self.free_mem_mib[node.index] -= mem
                 node.cpus_alloc += count
                 node.mem_alloc_mib += mem
@@ -541,6 +544,11 @@ class State(Yielding):
                     node.completing += 1
             for name, given in zip(alloc.nodes, alloc.gres, strict=False):
                 self.gres.take(self.nodes[name], given, job_id)
+        self.too_full = {
+            node.name
+            for node in self.nodes.values()
+            if self.free_mem_mib[node.index] < 0 or (is_counted(node) and node.cpus_alloc > node.cpus)
+        }
         self.recount_kept()
         mark_nodes(self, self.nodes)
 
@@ -607,7 +615,9 @@ class State(Yielding):
         self.finished = deque(sorted((j.t_end, j.job_id) for j in self.jobs.values() if j.is_terminal))
         for job in list(self.jobs.values()):
             if job.is_waiting:
-                self.look_again(job, now)
+                # its begin time may have come while nobody looked: it has waited since then
+                began = 0.0 < job.spec.t_begin <= now and not job.t_eligible
+                self.look_again(job, job.spec.t_begin if began else now)
                 watch_deadline(self, job)
         self.over_run = sorted((j.t_over_run, j.job_id) for j in map(self.jobs.get, self.active) if j and j.t_over_run)
         self.dirty_nodes.update(self.node_names)
@@ -642,8 +652,3 @@ _KEPT_NODE_FIELDS = (*NodeKept.__struct_fields__, "responding", "fingerprint", "
 def is_open(state: JobState) -> bool:
     """True for every state but the terminal ones."""
     return state in ACTIVE or state in (JobState.PENDING, JobState.REQUEUE_HOLD, JobState.SPECIAL_EXIT)
-
-
-def all_cores(node: NodeRecord) -> int:
-    """The mask of all CPUs of a node; 0 where they are counted (what is free there is `cpus` - `cpus_alloc`)."""
-    return 0 if is_counted(node) else (1 << node.cpus) - 1

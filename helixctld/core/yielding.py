@@ -9,7 +9,7 @@ from __future__ import annotations
 from helix.hostlist import format_hostlist
 from helix.model.job import Claim, JobRecord
 from helix.model.job_state import JobState
-from helix.model.node import NodeRecord, is_counted
+from helix.model.node import NodeRecord, all_cores, is_counted
 from helixctld.core.gres_use import GresUse
 
 
@@ -48,7 +48,7 @@ class Yielding:
         for name, cores, count in zip(alloc.nodes, alloc.cores, alloc.cpus, strict=True):
             node = self.nodes.get(name)
             if node is not None and job.job_id in node.jobs:
-                self.free_cores[node.index] |= core_mask(cores)
+                self.free_cores[node.index] |= cores_of_node(node, cores)
                 node.cpus_alloc -= count
                 node.jobs[job.job_id] = 0
                 if node.whole_job == job.job_id:
@@ -69,7 +69,7 @@ class Yielding:
             node = self.nodes.get(name)
             if node is None:
                 continue
-            mask, other = core_mask(cores), given.get(name, 0)
+            mask, other = cores_of_node(node, cores), given.get(name, 0)
             if self.free_cores[node.index] & mask != mask or mask & other or node.whole_job:
                 return False
             if alloc.whole and (node.cpus_alloc or other):
@@ -102,7 +102,7 @@ class Yielding:
         for name, cores, count in zip(alloc.nodes, alloc.cores, alloc.cpus, strict=True):
             node = self.nodes.get(name)
             if node is not None and job.job_id in node.jobs:
-                self.free_cores[node.index] &= ~core_mask(cores)
+                self.free_cores[node.index] &= ~cores_of_node(node, cores)
                 node.cpus_alloc += count
                 node.jobs[job.job_id] = count
                 if alloc.whole:
@@ -177,6 +177,11 @@ def note_cores(job: JobRecord, given: dict[str, int]) -> None:
     if job.alloc is not None:
         for name, cores in zip(job.alloc.nodes, job.alloc.cores, strict=True):
             given[name] = given.get(name, 0) | core_mask(cores)
+
+
+def cores_of_node(node: NodeRecord, cores: list[int]) -> int:
+    """The same without the CPUs that a node has no more: the configuration may have changed under a job."""
+    return core_mask(cores) & all_cores(node)
 
 
 def core_mask(cores: list[int]) -> int:

@@ -144,6 +144,7 @@ class Controller:
         decoder: Any = msgpack_decoder(cast("type[Any]", ev.Event))
         self._replayed_blobs: list[ev.BlobStored] = []
         self._prime_nodes(state)
+        state.is_replaying = True
         count = 0
         for seq, payload in self.journal.replay():
             try:
@@ -158,6 +159,7 @@ class Controller:
                 self._replayed_blobs.append(event)
             apply(state, event)
             count += 1
+        state.is_replaying = False
         state.set_nodes(node_records(self.config))
         state.set_partitions(partition_records(self.config))
         take_shared(state, self.config)

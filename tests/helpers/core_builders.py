@@ -105,8 +105,11 @@ class Cluster:
     def replayed(self) -> State:
         """The state a restart would come to from the journal alone."""
         state = self._empty()
+        state.is_replaying = True
         for data in self.journal:
             apply(state, _events.decode(data))
+        state.is_replaying = False
+        state.set_nodes(node_records(*self.shape))
         state.rebuild(self.now)
         return state
 
