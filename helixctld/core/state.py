@@ -396,8 +396,6 @@ class State(Yielding):
         if may:
             if job.job_id not in self.schedulable:
                 self.schedulable.add(job.job_id)
-                if not job.t_eligible:
-                    job.t_eligible = now
                 if job.reason not in (Reason.RESOURCES, Reason.PRIORITY):
                     job.reason, job.reason_text = Reason.PRIORITY if job.attempt == 0 else Reason.NONE, ""
         else:
@@ -439,6 +437,8 @@ class State(Yielding):
                 return False, Reason.NONE, ""
             if job.spec.array_limit and job.tasks_active >= job.spec.array_limit:
                 return False, Reason.ARRAY_TASK_LIMIT, ""
+        # limits keep no job from ageing, as in Slurm; and a replay, which does not know them, comes to the same
+        job.t_eligible = job.t_eligible or now
         if (kept := gate(self, job)) is not None:
             return False, *kept
         return True, Reason.NONE, ""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from helpers.core_builders import Cluster
 
+from helix.config.assoc_file import parse_assoc
+from helix.config.assoc_load import build_accounts
 from helix.model import events as ev
 from helix.model.job_state import JobState
 from helixctld.core import invariants
 from helixctld.core.apply import apply
+from helixctld.core.usage import UsagePolicy
 
 
 def test_eligible_since_its_begin_time() -> None:
@@ -41,3 +44,14 @@ def test_a_job_that_yields_cpus_that_are_gone_goes_on() -> None:
         apply(state, ev.JobResumed(t=c.now, job_id=job.job_id, cause="gang"))
         assert state.jobs[job.job_id].state is JobState.RUNNING
         invariants.check(state)
+
+
+def test_a_job_that_a_limit_keeps_waiting_is_as_old_as_before() -> None:
+    c = Cluster()
+    text = "QOS - 'normal'\nParent - 'root'\nAccount - 'physics':MaxWall=1\nParent - 'physics'\nUser - 'alice'\n"
+    c.state.set_accounts(build_accounts(parse_assoc(text, "f")), UsagePolicy(enforce=frozenset({"limits"})))
+    job = c.submit(assoc="physics:alice", account="physics", time_limit_s=7200)
+    assert job.job_id not in c.state.schedulable
+    before = job.t_eligible
+    c.now += 5000
+    assert c.replayed().jobs[job.job_id].t_eligible == before == 1000.0
