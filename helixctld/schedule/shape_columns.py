@@ -158,6 +158,7 @@ class ShapeColumns:
         """Normalise every row again, after a change of partitions or of what nodes are."""
         self._elig_rows.clear()
         self._elig.clear()
+        self._work.elig[:] = 0  # until a row is filled again, and for those nobody uses
         self._elig_of.clear()
         self._seats_of.clear()
         self.sockets.clear()
@@ -410,13 +411,13 @@ class ShapeColumns:
         refused = self.refused(row)
         uid = self._uid.get(self._head.get(row, row), NOBODYS)
         avoid: tuple[str, ...] = ()
-        elig = self._elig_row(state, work.part[row], request, avoid, refused, uid)
+        # kept at once, not in a variable: the next call may number rows of eligibility anew
+        work.elig[row] = self._elig_row(state, work.part[row], request, avoid, refused, uid)
         if excluded:  # where launching failed: avoided unless that leaves too few nodes
-            wider = self._elig_row(state, work.part[row], request, tuple(excluded), refused, uid)
-            left = int(np.bitwise_count(self._elig[wider]).sum())
+            narrower = self._elig_row(state, work.part[row], request, tuple(excluded), refused, uid)
+            left = int(np.bitwise_count(self._elig[narrower]).sum())
             if left >= request.nodes_lo and not set(excluded) & set(request.must):
-                elig, avoid = wider, tuple(excluded)
-        work.elig[row] = elig
+                work.elig[row], avoid = narrower, tuple(excluded)
         work.gate[row] = gate
         work.nodes_lo[row], work.nodes_hi[row] = request.nodes_lo, request.nodes_hi
         work.grow[row], work.spread[row] = request.grow, request.spread
@@ -424,7 +425,7 @@ class ShapeColumns:
         work.tasks[row], work.task_lo[row], work.task_hi[row] = request.tasks, request.task_lo, request.task_hi
         work.cpt[row], work.cpus_min[row] = request.cpus_per_task, request.cpus_min
         if request.threads_min or request.tasks_per_core or request.tasks_per_socket:
-            seats = self._write_tasks(row, request, elig)
+            seats = self._write_tasks(row, request, int(work.elig[row]))
             if seats is not None:
                 work.elig[row] = self._elig_row(state, work.part[row], request, avoid, refused, uid, seats)
         work.mem_node[row], work.mem_cpu[row], work.mem_all[row] = (
@@ -506,6 +507,8 @@ class ShapeColumns:
         for row, refs in enumerate(self._refs):
             if refs:
                 self._work.elig[row] = kept[int(self._work.elig[row])]
+            else:
+                self._work.elig[row] = 0
         self._frozen_shapes = None
 
     def freeze(self) -> tuple[ShapeArrays, TableArrays]:
