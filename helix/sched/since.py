@@ -81,10 +81,11 @@ def to_look_at(snapshot: Snapshot, able: Flags | None = None) -> Flags | None:
     if (left[: len(before)] > before).any():
         return None
     freed = _freed(snapshot, old)
-    shapes = np.zeros(len(snapshot.shapes.part), np.bool_)
+    shapes = _served_by_more(snapshot, old)
     if freed.any():
         touched = np.bitwise_or.reduce(snapshot.tables.elig & pack_bits(freed), axis=1) > 0
-        shapes = touched[snapshot.shapes.elig]
+        shapes |= touched[snapshot.shapes.elig]
+    if shapes.any():
         chunk = snapshot.needs.chunk
         for head in np.flatnonzero(chunk >= 0).tolist():
             part = int(chunk[head])
@@ -108,6 +109,19 @@ def _freed(snapshot: Snapshot, old: Snapshot) -> Flags:
     if len(snapshot.tables.room):
         freed |= (snapshot.tables.room > old.tables.room).any(axis=0)
     return freed
+
+
+def _served_by_more(snapshot: Snapshot, old: Snapshot) -> Flags:
+    """Requests that may use a row which they might not use before: features changed, or users left.  [S]"""
+    elig, before = snapshot.shapes.elig.astype(np.int64), old.shapes.elig.astype(np.int64)
+    more: Flags = np.ones(len(elig), np.bool_)
+    count, table, was = min(len(elig), len(before)), snapshot.tables.elig, old.tables.elig
+    if table is was and snapshot.shapes.elig is old.shapes.elig:
+        return ~more
+    pairs, which = np.unique(elig[:count] * len(was) + before[:count], return_inverse=True)  # shapes share rows
+    now, then = np.divmod(pairs, len(was))
+    more[:count] = (table[now] & ~was[then]).any(axis=1)[which]
+    return more
 
 
 def only(snapshot: Snapshot, keep: Flags) -> Snapshot:
