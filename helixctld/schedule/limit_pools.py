@@ -16,6 +16,7 @@ _NAMES = {"tres": "GrpTRES", "mins": "GrpTRESMins", "runmins": "GrpTRESRunMins",
 _OF_ONE = {"leaf": "MaxJobs", "user": "Max{}PerUser", "account": "Max{}PerAccount"}
 _OWNERS = {"assoc": "association", "leaf": "association", "qos": "QOS", "user": "QOS and user",
            "account": "QOS and account"}  # fmt: skip
+_TIMES = ("mins", "runmins", "wall")  #: counted in seconds, shown in minutes
 
 
 class LimitPools:
@@ -57,13 +58,35 @@ class LimitPools:
         kind, _, factor = kind_of(key), *key[3].partition("*")[1:]
         most, left = state.limit_book.total[key], self.total(state, key)  # type: ignore[index]
         what = _OF_ONE[owner].format("Jobs" if kind == "jobs" else "TRES") if owner in _OF_ONE else _NAMES[kind]
-        if kind in ("mins", "runmins", "wall"):
+        if kind in _TIMES:
             most, left = most // 60, left // 60
         shown = f"{what}={format_tres({tres: most}) if tres else most}"
         rest = f", {left} minutes are left" if kind in ("mins", "wall") else ""
         scaled = f" (LimitFactor={float(factor):g})" if factor else ""
         text = f"{shown}{scaled} of {_OWNERS[owner]} {name}{rest}"
         return state.limit_book.reason[key], text  # type: ignore[index]
+
+    def of_job(self, state: State, key: PoolKey, used: int, amount: int) -> tuple[str, list[str]]:
+        """How much of a limit is in use and what a job (a task of an array) asks of it, and advice: for hwhy.
+
+        `used`: what running jobs hold; `amount`: what the job would take.  Both as `total` counts.
+        """
+        kind, tres, most = kind_of(key), key[4], state.limit_book.total[key]  # type: ignore[index]
+        if kind in _TIMES and amount >= limits.FOREVER_S:
+            return "the job has no time limit: it never starts", ["give it a --time"]
+        held, asked, top = (_shown(count, kind, tres) for count in (used, amount, most))
+        unit = " minutes" if kind in _TIMES else ""
+        if amount > most:
+            text = f"it asks {asked}{unit}, the limit is {top}: it never starts"
+            return text, [] if kind == "jobs" else [f"ask for at most {top}{unit}{' (--time)' if unit else ''}"]
+        if kind in ("mins", "wall"):
+            return f"running jobs may take {held} of them, it asks {asked}", []
+        return f"{held} of {top}{unit} in use, it asks {asked}", []
+
+
+def _shown(count: int, kind: str, tres: str) -> str:
+    """An amount of a limit as people write it: whole minutes begun, MiB with their letter."""
+    return str(-(-count // 60)) if kind in _TIMES else f"{count}M" if tres == "mem" else str(count)
 
 
 def check_limits(state: State, job: JobRecord, partition: str, limit_s: int, alloc: Allocation, now: float) -> str:

@@ -16,7 +16,14 @@ from helix.model.job_state import Reason
 from helix_native.ahead_arrays import PoolArrays
 from helix_native.arrays import Int32, Int64
 from helixctld.core.state import State
-from helixctld.schedule.sources import CountingPoolSource, MovingPoolSource, PoolKey, PoolSource, Sources
+from helixctld.schedule.sources import (
+    CountingPoolSource,
+    MovingPoolSource,
+    PoolKey,
+    PoolSource,
+    Sources,
+    TellingPoolSource,
+)
 
 Amounts = tuple[tuple[int, int], ...]  #: (pool, amount), ascending
 _SPARE = 4096  #: places of lists nobody uses any more that are kept before all lists are made anew
@@ -139,6 +146,16 @@ class PoolColumns:
         """The reason of a job that this pool keeps waiting."""
         key = self.keys[pool]
         return next(source for source in self.sources.pools if source.name == key[0]).words(state, key)
+
+    def of_job(self, state: State, job: JobRecord, pool: int) -> tuple[str, list[str]]:
+        """How a waiting job stands with a pool it wants of, in words, and advice; "" where the source does not say."""
+        key = self.keys[pool]
+        source = next(source for source in self.sources.pools if source.name == key[0])
+        if not isinstance(source, TellingPoolSource):
+            return "", []
+        at, count = self.wanted(state, job)
+        amount = sum(self._amount[place] for place in range(at, at + count) if self._pool[place] == pool)
+        return source.of_job(state, key, self._used[pool], amount)
 
     def refresh(self, state: State) -> None:
         """Ask anew for totals that move by themselves (minutes that are left)."""

@@ -62,6 +62,14 @@ class MovingPoolSource(PoolSource, Protocol):
         """True for such a pool."""
 
 
+@runtime_checkable
+class TellingPoolSource(PoolSource, Protocol):
+    """A source that can say how a waiting job stands with one of its pools."""
+
+    def of_job(self, state: State, key: PoolKey, used: int, amount: int) -> tuple[str, list[str]]:
+        """What is in use of the pool and what the job asks of it, and advice.  `used`, `amount`: as `total` counts."""
+
+
 class GresSource(Protocol):
     """Kinds of generic resources that are counted by node."""
 

@@ -184,7 +184,9 @@ def _in_partition(
             return {**look, "reason": str(reason), "text": words, "advice": _limit_advice(reason, partition)}
         if (short := columns.pools.short(state, job)) >= 0:
             reason, words = columns.pools.words(state, short)
-            return {**look, "reason": str(reason), "text": words or "a limit is reached"}
+            stands, advice = columns.pools.of_job(state, job, short)
+            text = (words or "a limit is reached") + (f": {stands}" if stands else "")
+            return {**look, "reason": str(reason), "text": text, "advice": advice}
         return {**look, **_ways(state, job, partition, columns, row, members, look["ahead"], forecast)}
     finally:
         columns.shapes.release(row)

@@ -91,6 +91,53 @@ def test_a_group_limit_lets_one_run_and_the_next_wait(
     assert w.run() == [second]
 
 
+@pytest.mark.parametrize(
+    ("physics", "qos", "fields", "text", "advice"),
+    [
+        (":GrpTRES=cpu=4", "", {"tasks": 3},
+         "GrpTRES=cpu=4 of association physics: 3 of 4 in use, it asks 3", []),
+        (":GrpTRES=mem=40", "", {"tasks": 3, "mem_per_cpu_mib": 10},
+         "GrpTRES=mem=40M of association physics: 30M of 40M in use, it asks 30M", []),
+        (":GrpJobs=1", "", {}, "GrpJobs=1 of association physics: 1 of 1 in use, it asks 1", []),
+        ("", ":MaxTRESPU=cpu=4", {"tasks": 3},
+         "MaxTRESPerUser=cpu=4 of QOS and user normal:alice: 3 of 4 in use, it asks 3", []),
+        (":GrpTRESRunMins=cpu=15", "", {},
+         "GrpTRESRunMins=cpu=15 of association physics: 10 of 15 minutes in use, it asks 10", []),
+        (":GrpWall=15", "", {},
+         "GrpWall=15 of association physics, 15 minutes are left: running jobs may take 10 of them, it asks 10", []),
+    ],
+)  # fmt: skip
+def test_hwhy_says_how_much_of_a_limit_is_in_use(
+    physics: str, qos: str, fields: dict[str, object], text: str, advice: list[str]
+) -> None:
+    w = world(physics, qos=qos)
+    first, second = submit(w, **fields), submit(w, **fields)
+    assert w.run() == [first]
+    answer = w.why(second)
+    assert (answer["text"], answer["advice"], answer["reason"]) == (text, advice, second.reason)
+
+
+@pytest.mark.parametrize(
+    ("physics", "fields", "text", "advice"),
+    [
+        (":GrpTRES=cpu=4", {"tasks": 8}, "it asks 8, the limit is 4: it never starts", ["ask for at most 4"]),
+        (":GrpJobs=0", {}, "it asks 1, the limit is 0: it never starts", []),
+        (":GrpTRESMins=cpu=15", {"tasks": 2}, "it asks 20 minutes, the limit is 15: it never starts",
+         ["ask for at most 15 minutes (--time)"]),
+        (":GrpWall=15", {"time_limit_s": 0}, "the job has no time limit: it never starts", ["give it a --time"]),
+    ],
+)  # fmt: skip
+def test_hwhy_says_that_a_request_beyond_a_limit_never_starts(
+    physics: str, fields: dict[str, object], text: str, advice: list[str]
+) -> None:
+    w = world(physics)
+    job = submit(w, **fields)
+    assert w.run() == []
+    answer = w.why(job)
+    assert answer["text"].endswith(text)
+    assert answer["advice"] == advice
+
+
 def test_who_is_limited_by_what() -> None:
     """A limit of an account holds for those below it together; others go on past the waiting one."""
     w = world(physics=":GrpTRES=cpu=4")
