@@ -26,6 +26,7 @@ from helix.sched.request import is_late
 from helix.sizes import parse_mem_mib
 from helix.timefmt import parse_time_limit, parse_when
 from helixctld.core.caller import Caller, may_manage, require_touch
+from helixctld.core.deadlines import require_in_time
 from helixctld.core.dependencies import require_acyclic, require_known
 from helixctld.core.dependency_text import parse_dependency
 from helixctld.core.hetjob import settle_components
@@ -252,6 +253,9 @@ def _check_update(state: State, job: JobRecord, spec: JobSpec, caller: Caller, o
         require_licences(state, spec)
     if _shape_of(spec) != _shape_of(job.spec):
         require_devices(state, spec)
+    if job.is_waiting and _times_of(spec) != _times_of(job.spec):
+        names = spec.partitions or [state.default_partition]
+        require_in_time(spec, [state.partitions[name] for name in names if name in state.partitions], now)
     if spec.dependency is not None and spec.dependency != job.spec.dependency:
         require_known(state, spec.dependency)
         require_acyclic(state, job.job_id, spec.dependency)
@@ -260,6 +264,11 @@ def _check_update(state: State, job: JobRecord, spec: JobSpec, caller: Caller, o
 def _shape_of(spec: JobSpec) -> tuple[object, ...]:
     """What the count of devices on each node depends on."""
     return gres_key(spec), spec.nodes_min, spec.nodes_max, spec.tasks, spec.tasks_per_node, spec.sockets_per_node
+
+
+def _times_of(spec: JobSpec) -> tuple[object, ...]:
+    """What decides whether a job can end before its deadline."""
+    return spec.t_deadline, spec.t_begin, spec.time_limit_s, spec.time_min_s, spec.partitions
 
 
 def _priority(job: JobRecord, spec: JobSpec, event: ev.JobUpdated, text: str, caller: Caller) -> bool:

@@ -293,6 +293,16 @@ def test_a_job_is_removed_when_it_can_no_longer_end_before_its_deadline():
     assert short.state is JobState.DEADLINE
 
 
+def test_a_change_that_misses_the_deadline_is_refused():
+    c = Cluster()
+    job = c.submit(t_deadline=c.now + 7200, time_limit_s=3600, work_dir="/", hold=True)
+    for changes in ({"TimeLimit": "180"}, {"StartTime": "now+2hours"}, {"Deadline": "now"}):
+        with pytest.raises(UsageError) as refused:
+            update.update_job(c.state, Target(job), ALICE, ALICE, changes, c.now)
+        assert refused.value.code == "DEADLINE_PASSED"
+    assert update.update_job(c.state, Target(job), ALICE, ALICE, {"TimeLimit": "90"}, c.now).events
+
+
 def test_a_requeued_job_still_has_its_deadline():
     c = Cluster()
     job = running(c, t_deadline=c.now + 100, time_limit_s=60)
