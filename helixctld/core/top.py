@@ -7,10 +7,29 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from helix.errors import Conflict
+from helix.indexset import IndexSet
 from helix.model import events as ev
 from helix.model.job import JobRecord
+from helixctld.core.select_jobs import resolve
 from helixctld.core.state import State
 from helixctld.core.submit import NICE_MAX
+
+
+def waiting_of(state: State, text: str) -> list[JobRecord]:
+    """What an id names, of an array what of it waits.  Raises NotFound, UsageError, or Conflict for single tasks."""
+    found = resolve(state, text)
+    if any(target.tasks is not None for target in found):
+        raise Conflict(
+            f"single waiting tasks of array {found[0].job.array_job_id} cannot be moved",
+            code="ARRAY_TASK_WAITING",
+            hint=f"move the whole array: {found[0].job.array_job_id}",
+        )
+    if len(found) == 1:
+        return [found[0].job]
+    waiting = [target.job for target in found if target.job.is_waiting and target.job.pending != IndexSet()]
+    if not waiting:
+        raise Conflict(f"all tasks of array {found[0].job.job_id} have started", code="JOB_NOT_PENDING")
+    return waiting
 
 
 def move_to_top(state: State, jobs: Sequence[JobRecord], by_uid: int, now: float) -> list[ev.Event]:

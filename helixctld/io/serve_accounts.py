@@ -16,8 +16,8 @@ from helix.wire import methods as m
 from helixctld.core import limits
 from helixctld.core.caller import require_touch
 from helixctld.core.nearest import did_you_mean
-from helixctld.core.select_jobs import resolve, select
-from helixctld.core.top import move_to_top
+from helixctld.core.select_jobs import select
+from helixctld.core.top import move_to_top, waiting_of
 from helixctld.core.usage import FairShares, fair_shares
 from helixctld.io.service import Call, Handler
 from helixctld.schedule.priorities import PriorityColumns
@@ -84,7 +84,7 @@ class AccountHandlers:
         if len(args.ids) > TOP_MAX:
             raise LimitExceeded(f"more than {TOP_MAX} job ids in one request", code="TOO_MANY_IDS")
         ctl.committer.require_room()
-        jobs = [target.job for text in args.ids for target in resolve(ctl.state, text)]
+        jobs = list({job.job_id: job for text in args.ids for job in waiting_of(ctl.state, text)}.values())
         for job in jobs:
             require_touch(call.caller, job)
         events = move_to_top(ctl.state, jobs, call.caller.uid, call.t)

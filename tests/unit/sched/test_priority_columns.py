@@ -10,12 +10,13 @@ from helpers.sched_world import World
 from helix.config.assoc_file import parse_assoc
 from helix.config.assoc_load import build_accounts
 from helix.errors import Conflict
+from helix.indexset import IndexSet
 from helix.model import events as ev
 from helix.model.job import JobRecord, JobSpec
 from helix.model.partition import PartitionRecord
 from helix.sched.priority import TERMS, PriorityOptions
 from helix_plugins.priority.multifactor import Multifactor
-from helixctld.core.top import move_to_top
+from helixctld.core.top import move_to_top, waiting_of
 from helixctld.core.usage import Spent, UsagePolicy
 from helixctld.schedule.priorities import PriorityColumns
 
@@ -192,3 +193,19 @@ def test_hctl_top_takes_from_the_users_own_jobs() -> None:
     assert move_to_top(w.state, [other], 0, w.now) == []
     with pytest.raises(Conflict, match="does not wait"):
         move_to_top(w.state, [blocker], 0, w.now)
+
+
+def test_hctl_top_takes_what_waits_of_an_array() -> None:
+    w = world(weight_qos=100)
+    array = submit(w, array=IndexSet.of(range(1, 9)))
+    w.run()
+    started = w.state.tasks_of(array.job_id)
+    assert started
+    assert waiting_of(w.state, str(array.job_id)) == [array]
+    assert waiting_of(w.state, started[0].display_id) == [started[0]]
+    with pytest.raises(Conflict, match="single waiting tasks"):
+        waiting_of(w.state, f"{array.job_id}_8")
+    assert array.pending is not None
+    w.do(ev.ArrayTasksCancelled(t=w.now, job_id=array.job_id, tasks=str(array.pending)))
+    with pytest.raises(Conflict, match="have started"):
+        waiting_of(w.state, str(array.job_id))
