@@ -63,6 +63,8 @@ def group_limits(state: State, job: JobRecord) -> tuple[Iterable[Key], Iterable[
 
     A job that may start in several partitions is within the limits of all their QOS.
     """
+    if not state.accounts.is_configured:
+        return (), ()
     assoc, book = association_of(state, job), state.limit_book
     every = [book.groups(assoc, job.spec.qos, name) for name in part_qos_of(state, job)]
     if len(every) == 1:

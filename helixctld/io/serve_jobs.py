@@ -272,9 +272,7 @@ class JobHandlers:
 
     def _cancel_targets(self, f: m.JobFilter, caller: Caller) -> tuple[list[Target], list[dict[str, Any]]]:
         errors: list[dict[str, Any]] = []
-        only_ids = not (
-            f.users or f.names or f.accounts or f.partitions or f.qos or f.states or f.nodelist or f.reservation
-        )
+        only_ids = replace(f, ids=[]) == m.JobFilter()
         if f.ids and only_ids:
             targets = []
             for text in _bounded(f.ids):
