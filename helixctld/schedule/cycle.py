@@ -283,7 +283,7 @@ class Cycle:
             late = [Conflict(job_id, "limits have changed") for job_id in plan.start_job.tolist()]
             verified = Verified(conflicts=late)
         else:
-            verified = self._verify(plan, state, now)
+            verified = self._verify(plan, snapshot, state, now)
         reasons = self._reasons(plan, state)
         if plan.later is not None and self.options.bf_mode == "conservative":
             self.kept.take(plan.t, plan.later, snapshot.generation, self.options.bf_resolution_s)
@@ -306,13 +306,13 @@ class Cycle:
             self.pace.wake(done + max(0.0, self._wait_ends - now))
         return verified.accepted, reasons
 
-    def _verify(self, plan: Plan, state: State, now: float) -> Verified:
-        columns = self.columns
+    def _verify(self, plan: Plan, snapshot: Snapshot, state: State, now: float) -> Verified:
+        columns, generation = self.columns, snapshot.generation
         return verify(
             plan,
             state,
             pick=self.select.pick_cpus,
-            spec_of=columns.queue.spec_of,
+            spec_of=lambda job_id: columns.queue.spec_since(job_id, generation),
             pools=columns.pools,
             now=now,
             over_run_s=self.options.resv_over_run_s,

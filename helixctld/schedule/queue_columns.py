@@ -124,6 +124,13 @@ class QueueColumns:
         held = self._slots[slot] if slot is not None else None
         return held.spec if held is not None else None
 
+    def spec_since(self, job_id: int, generation: Int64) -> JobSpec | None:
+        """The same; None also for a job that came into the queue, or into it again, after `generation` was frozen: its
+        request may have another row by now."""
+        slot = self.slot_of.get(job_id, len(generation))
+        known = slot < len(generation) and self._generation[slot] == generation[slot]
+        return self.spec_of(job_id) if known else None
+
     def has_several_partitions(self, job_id: int) -> bool:
         """True if the job, which is in the queue, may start in more than one partition."""
         spec = self.spec_of(job_id)

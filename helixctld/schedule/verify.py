@@ -277,9 +277,11 @@ def verify(
     limits = None if plan.start_limit is None else plan.start_limit.tolist()
     for i, (job_id, part) in enumerate(zip(plan.start_job.tolist(), plan.start_part.tolist(), strict=True)):
         job = state.jobs.get(job_id)
-        groups = [] if job is None else groups_of(plan, i, job, parts_of)
+        changed = job is not None and spec_of is not None and spec_of(job_id) is not job.spec
+        # the rows of a request that has changed may be another's by now
+        groups = [] if job is None or changed else groups_of(plan, i, job, parts_of)
         name = groups[0].partition if groups else plan.partitions[part]
-        why = _may_start(state, job, job_id, name, spec_of)
+        why = _may_start(state, job, job_id, name, changed=changed)
         if recheck is not None and job is not None and not why:
             why = recheck.why_not(plan, i, job)
         if why or job is None:
@@ -315,11 +317,11 @@ def verify(
     return verified
 
 
-def _may_start(state: State, job: JobRecord | None, job_id: int, partition: str, spec_of: SpecOf | None) -> str:
-    """Why a job may not start in a partition, whatever is free; "" if it may."""
+def _may_start(state: State, job: JobRecord | None, job_id: int, partition: str, *, changed: bool) -> str:
+    """Why a job may not start in a partition, whatever is free; "" if it may.  `changed`: since it was planned."""
     if job is None or job_id not in state.schedulable:
         return "the job may not start any more"
-    if spec_of is not None and spec_of(job_id) is not job.spec:
+    if changed:
         return "the job was changed"
     record = state.partitions.get(partition)
     if record is None or record.state.upper() not in ("UP", "DRAIN"):

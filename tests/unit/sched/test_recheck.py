@@ -8,7 +8,8 @@ import pytest
 from helpers.sched_world import World, node
 
 from helix.model import events as ev
-from helix.model.job import JobRecord
+from helix.model.hetjob import completed
+from helix.model.job import JobRecord, JobSpec
 from helix.model.partition import PartitionRecord
 from helix_plugins.sched.backfill import Backfill
 from helix_plugins.sched.fifo import Fifo
@@ -97,3 +98,36 @@ def test_one_of_several_partitions_changed(world: World) -> None:
     assert overtaken(world, lambda: world.do(down)) == []
     assert world.run() == [job]
     assert job.partition == "main"
+
+
+def test_requests_that_were_read_anew_while_a_pass_was_under_way() -> None:
+    """Rows of requests are used again: those of the plan may stand for other requests by now."""
+    nodes = [node("n1", features=["a"]), node("n2", features=["a"]), node("n3", features=["b"])]
+    world = World(nodes, planner=Backfill())
+    one = world.submit(constraint="a", cpus_per_task=4)
+    world.submit(constraint="b", cpus_per_task=4)
+
+    def change() -> None:
+        features(world, "n1", "b")()
+        world.do(ev.PartitionUpdated(t=world.now, name="main", changes={"max_time_s": 9000}))
+        world.cycle.prepare_ahead(world.state, world.now)  # takes the jobs again
+        world.cycle.abandon_ahead()
+
+    assert one not in overtaken(world, change)
+    assert one in world.run()
+    assert world.where(one) == ["n2"]
+
+
+def test_components_read_anew_while_a_pass_was_under_way() -> None:
+    world = World([node("n1"), node("n2"), node("n3")], planner=Backfill())
+    spec = completed(JobSpec(components=[JobSpec(cpus_per_task=4)], cpus_per_task=4))
+    job = world.submit(**{name: getattr(spec, name) for name in spec.__struct_fields__})
+    other = world.submit(cpus_per_task=4, nodelist="n3")
+
+    def change() -> None:
+        world.do(ev.PartitionUpdated(t=world.now, name="main", changes={"max_time_s": 9000}))
+        world.cycle.prepare_ahead(world.state, world.now)
+        world.cycle.abandon_ahead()
+
+    assert overtaken(world, change) == []
+    assert sorted(started.job_id for started in world.run()) == [job.job_id, other.job_id]
