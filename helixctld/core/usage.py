@@ -135,27 +135,56 @@ def bill(state: State, job: JobRecord, partition: str, alloc: Allocation) -> Non
 
 def charge_until(usage: Usage, job: JobRecord, t: float) -> None:
     """Charge what the present attempt has run since it was charged last, suspensions left out."""
+    delta = _elapsed(usage, job, t)
+    if delta:
+        sums: _Sums = {}
+        _gather(sums, job, delta)
+        _enter(usage.book, sums)
+
+
+_Sums = dict[tuple[str, str, str], Spent]  #: by association, QOS and QOS of the partition
+
+
+def _elapsed(usage: Usage, job: JobRecord, t: float) -> int:
+    """Milliseconds to be charged now; they count as charged from here on."""
     if not job.assoc or job.alloc is None or not job.t_start:
-        return
+        return 0
     elapsed_ms = int((t - job.t_start - job.suspended_s) * 1000.0)
     delta = elapsed_ms - job.charged_ms
     if delta <= 0:
-        return
+        return 0
     job.charged_ms = elapsed_ms
     if not usage.book:  # nothing was there to decay since
         usage.t = t
+    return delta
+
+
+def _gather(sums: _Sums, job: JobRecord, delta: int) -> None:
+    """Add a job's charge to those of the same owners: each job's is rounded by itself, so their order is all one."""
     alloc = job.alloc
+    assert alloc is not None
+    owners = (job.assoc, job.spec.qos, alloc.part_qos)
+    spent = sums.get(owners)
+    if spent is None:
+        spent = sums[owners] = Spent()
     factor = alloc.usage_factor_milli
-    billing = alloc.billing_milli if alloc.billing_milli >= 0 else sum(alloc.cpus) * MILLI
     counts = tres_of(alloc)
-    for key in (job.assoc, *map(qos_key, dict.fromkeys(filter(None, (job.spec.qos, alloc.part_qos))))):
-        spent = usage.book.setdefault(key, Spent())
-        spent.raw += delta * billing * factor // (MILLI * MILLI)
-        spent.wall_ms += delta
-        spent.tres["billing"] = spent.raw
-        for name, count in counts.items():
-            if count:
-                spent.tres[name] = spent.tres.get(name, 0) + delta * count * factor // MILLI
+    billing = alloc.billing_milli if alloc.billing_milli >= 0 else counts["cpu"] * MILLI
+    spent.raw += delta * billing * factor // (MILLI * MILLI)
+    spent.wall_ms += delta
+    tres = spent.tres
+    for name, count in counts.items():
+        if count:
+            tres[name] = tres.get(name, 0) + delta * count * factor // MILLI
+
+
+def _enter(book: dict[str, Spent], sums: _Sums) -> None:
+    """Put charges into the book: of the association, and once for each QOS."""
+    for (assoc, qos, part_qos), sum_ in sums.items():
+        for key in (assoc, *map(qos_key, dict.fromkeys(filter(None, (qos, part_qos))))):
+            spent = book.setdefault(key, Spent(tres={"billing": 0}))
+            add_spent(spent, sum_)
+            spent.tres["billing"] = spent.raw
 
 
 def decay(state: State, e: ev.UsageDecayed) -> None:
@@ -171,9 +200,13 @@ def decay(state: State, e: ev.UsageDecayed) -> None:
             spent.tres = {name: left for name, n in spent.tres.items() if (left := n * e.factor >> 32)}
             if not spent.raw and not spent.wall_ms and not spent.tres:
                 del usage.book[key]
+    sums: _Sums = {}
     for job_id in sorted(state.active):
         job = state.jobs[job_id]
-        charge_until(usage, job, job.t_suspended if job.state is JobState.SUSPENDED else e.t)
+        delta = _elapsed(usage, job, job.t_suspended if job.state is JobState.SUSPENDED else e.t)
+        if delta:
+            _gather(sums, job, delta)
+    _enter(usage.book, sums)
     usage.t = e.t
     if e.reset or not usage.t_reset:
         usage.t_reset = e.t

@@ -70,6 +70,31 @@ def test_decays_charge_running_jobs_once_and_halve_what_is_old() -> None:
     assert c.state.usage.book["physics:bob"].raw == 160_000
 
 
+def test_a_decay_rounds_each_job_by_itself() -> None:
+    """Whether many are charged at once or one by one, as they end, comes to the same."""
+    spent = []
+    for at_once in (True, False):
+        c = cluster(half_life_s=0)
+        jobs = []
+        for cores in ((0, 1, 2), (3,)):
+            job = submit(c, "physics:bob", qos="kept")
+            c.start(job, cores=cores)
+            assert job.alloc is not None
+            job.alloc.usage_factor_milli, job.alloc.part_qos, job.alloc.billing_milli = 333, "normal", 1001
+            jobs.append(job)
+        c.now += 0.007
+        if at_once:
+            c.do(usage.decay_event(c.state, c.now))
+        for job in jobs:
+            end(c, job)
+        spent.append(c.state.usage.book)
+    assert spent[0] == spent[1]
+    assert set(spent[0]) == {"physics:bob", "qos=kept", "qos=normal"}
+    ms = jobs[0].charged_ms
+    assert spent[0]["qos=kept"].raw == 2 * (ms * 1001 * 333 // 10**6)
+    assert spent[0]["qos=kept"].tres["cpu"] == 3 * ms * 333 // 1000 + ms * 333 // 1000
+
+
 def test_suspended_time_is_free() -> None:
     c = cluster()
     job = c.start(submit(c, "physics:bob"))
