@@ -10,6 +10,7 @@ from helix.quoting import one_line
 from helix.timefmt import format_timestamp
 from helixctld.core.caller import Caller
 from helixctld.core.nearest import did_you_mean
+from helixctld.core.reservation_index import may_use
 from helixctld.core.reservation_times import NEVER_S, is_met
 from helixctld.core.state import State
 
@@ -25,19 +26,6 @@ def require(state: State, name: str) -> ReservationRecord:
             hint=did_you_mean(name, state.reservations) or "hctl show reservation lists them",
         )  # fmt: skip
     return r
-
-
-def may_use(r: ReservationRecord, user: str, uid: int, account: str | None) -> bool:
-    """True if a job of this user and account may use it.  `account` None: whatever the account.
-
-    Users and Accounts must both let it in; groups stand for their users.
-    """
-    mine = {user, str(uid)} - {""}
-    if r.users and bool(mine.intersection(r.users)) == r.users_denied:
-        return False
-    if r.groups and mine.isdisjoint(r.group_users):
-        return False
-    return account is None or not r.accounts or (account in r.accounts) != r.accounts_denied
 
 
 def check_submit(state: State, spec: JobSpec, owner: Caller, now: float) -> None:
@@ -106,7 +94,7 @@ def _cpus(state: State, name: str, share: Share) -> int:
 
 
 def is_asked_by(job: JobRecord, r: ReservationRecord) -> bool:
-    """True if a waiting job asks for the reservation, or is drawn in by it (MAGNETIC)."""
-    if job.spec.reservation:
-        return r.name in job.spec.reservation.split(",")
-    return r.has("MAGNETIC") and r.active and may_use(r, job.user, job.uid, job.spec.account)
+    """True if a waiting job asks for the reservation, or is drawn in by it (MAGNETIC), and may use it still."""
+    if not may_use(r, job.user, job.uid, job.spec.account):
+        return False
+    return r.name in job.spec.reservation.split(",") if job.spec.reservation else r.has("MAGNETIC") and r.active

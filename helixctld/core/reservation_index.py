@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from helix.model.job import JobRecord
+from helix.model.reservation import ReservationRecord
 from helix.timefmt import format_timestamp
 
 if TYPE_CHECKING:
@@ -18,6 +19,19 @@ if TYPE_CHECKING:
 def asked(job: JobRecord) -> list[str]:
     """The reservations a job asks for, in its order."""
     return [name for name in job.spec.reservation.split(",") if name]
+
+
+def may_use(r: ReservationRecord, user: str, uid: int, account: str | None) -> bool:
+    """True if a job of this user and account may use it.  `account` None: whatever the account.
+
+    Users and Accounts must both let it in; groups stand for their users.
+    """
+    mine = {user, str(uid)} - {""}
+    if r.users and bool(mine.intersection(r.users)) == r.users_denied:
+        return False
+    if r.groups and mine.isdisjoint(r.group_users):
+        return False
+    return account is None or not r.accounts or (account in r.accounts) != r.accounts_denied
 
 
 def index_job(state: State, job: JobRecord, t: float) -> None:
@@ -69,6 +83,8 @@ def awaited(state: State, job: JobRecord) -> str:
         r = state.reservations.get(name)
         if r is None:
             words.append(f"reservation {name} does not exist")
+        elif not may_use(r, job.user, job.uid, job.spec.account):  # any more: who may use it has been changed
+            words.append(f"reservation {name} is not for {job.user or job.uid} with account '{job.spec.account}'")
         elif r.active or r.has("FLEX"):
             return ""
         else:

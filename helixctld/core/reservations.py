@@ -19,7 +19,8 @@ from helix.sched.licences import licences_of
 from helix.timefmt import clock_of, format_timestamp
 from helixctld.core.caller import Caller
 from helixctld.core.nearest import did_you_mean
-from helixctld.core.reservation_access import may_use, require
+from helixctld.core.reservation_access import require
+from helixctld.core.reservation_index import may_use
 from helixctld.core.reservation_nodes import Search, all_nodes, job_end, shares_of
 from helixctld.core.reservation_text import NAME, YEAR_S, Asked, invalid
 from helixctld.core.reservation_times import NEVER_S, PERIOD_S, first_start, is_met, next_start, window

@@ -24,8 +24,7 @@ from helix.sched.snapshot import CODES, Snapshot
 from helix_native.ahead_arrays import NEVER, PoolArrays, SpanArrays
 from helix_native.arrays import UNTESTED, QueueArrays
 from helixctld.core.limits import closed_partitions, partition_for
-from helixctld.core.reservation_access import may_use
-from helixctld.core.reservation_index import asked
+from helixctld.core.reservation_index import asked, may_use
 from helixctld.core.state import State
 from helixctld.schedule.admission import who_of
 from helixctld.schedule.kept import KeptReservations
@@ -292,7 +291,8 @@ class Columns:
         state.dirty_reservations = False
         renumbered = self.rows.reservations.take(state)
         magnets: list[tuple[object, ...]] = [
-            (r.name, r.shares.keys(), r.users, r.accounts) for r in self.rows.reservations.magnets()
+            (r.name, r.shares.keys(), r.users, r.group_users, r.accounts, r.users_denied, r.accounts_denied)
+            for r in self.rows.reservations.magnets()
         ]
         gone = set(self.queue.slot_of) if magnets != self._magnets else self.queue.slot_of.keys() & state.reserving_jobs
         self._magnets = magnets
@@ -306,7 +306,7 @@ class Columns:
         """The reservations a job may start in now, in the order in which they are tried; "" = none."""
         reservations = self.rows.reservations
         if job.spec.reservation:
-            return [name for name in asked(job) if reservations.may_serve(name)]
+            return [name for name in asked(job) if reservations.may_serve(name, job)]
         return [r.name for r in reservations.magnets() if may_use(r, job.user, job.uid, job.spec.account)] + [""]
 
     def jobs_ahead(self, state: State, job_id: int, partition: str) -> int:

@@ -262,7 +262,7 @@ class Feasibility:
             reason = Reason.PARTITION_DOWN if partition.state.upper() == "DOWN" else Reason.PARTITION_INACTIVE
             return {**answer, "reason": str(reason), "msg": f"partition {partition.name} is {partition.state}"}
         reservations = columns.rows.reservations
-        inside = next((name for name in asked(record) if reservations.may_serve(name)), "")
+        inside = next((name for name in asked(record) if reservations.may_serve(name, record)), "")
         row = columns.shapes.row_of(state, record.spec, record.excluded_nodes, partition.name, who_of(record), inside)
         try:
             ahead = columns.jobs_ahead(state, record.job_id, partition.name)

@@ -17,10 +17,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from helix.model.job import JobRecord
 from helix.model.reservation import ReservationRecord, Share
 from helix.sched.options import SchedOptions
 from helix_native.ahead_arrays import NEVER, SpanArrays
 from helix_native.arrays import Flags, Int32, Int64, NodeArrays
+from helixctld.core.reservation_index import may_use
 from helixctld.core.reservation_times import occurrences, window
 from helixctld.core.state import State
 from helixctld.schedule.sources import Sources
@@ -216,10 +218,10 @@ class ReservationColumns:
         """Active reservations that draw in jobs which may use them."""
         return [r for r in self.records if r.active and r.has("MAGNETIC")]
 
-    def may_serve(self, name: str) -> bool:
-        """True if jobs that ask for the reservation may start now."""
+    def may_serve(self, name: str, job: JobRecord) -> bool:
+        """True if the job, which asks for the reservation, may use it still and start now."""
         r = self._by_name.get(name)
-        return r is not None and is_open(r)
+        return r is not None and is_open(r) and may_use(r, job.user, job.uid, job.spec.account)
 
     # ---- spans --------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,8 @@ from helix.model.reservation import ReservationRecord, Share
 from helix.wire.methods import Role
 from helixctld.core import reservation_due, reservations, update
 from helixctld.core.caller import Caller
-from helixctld.core.reservation_access import check_submit, may_use
+from helixctld.core.reservation_access import check_submit
+from helixctld.core.reservation_index import may_use
 from helixctld.core.reservation_views import reservation_rows
 from helixctld.core.select_jobs import Target
 

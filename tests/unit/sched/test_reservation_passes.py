@@ -370,3 +370,28 @@ def test_nodes_that_leave_the_cluster_are_passed_over(world: World) -> None:
     assert (world.where(inside), world.where(outside)) == (["n1"], ["n2"])
     world.do(reservations.update(world.state, r.name, {"Nodes": "+n2", "Flags": "IGNORE_JOBS"}, ADMIN, world.now, list))
     assert world.state.reservations[r.name].nodes == ["n1", "n2"]
+
+
+def test_who_may_use_it_no_longer_does_not_start_in_it(world: World) -> None:
+    r = reserve(world, Nodes="n1", StartTime="now+1hour", Users="1000,alice")
+    other = reserve(world, Nodes="n2", StartTime="now+1hour")
+    job, both = submit(world, reservation=r.name), submit(world, reservation=f"{r.name},{other.name}")
+    change = reservations.update(world.state, r.name, {"Users": "-1000"}, ADMIN, world.now, lambda _group: ())
+    world.do(change)
+    tick(world, HOUR)
+    assert started(world) == {both.job_id}
+    assert both.reservation == other.name
+    assert (job.reason, "is not for" in job.reason_text) == (Reason.RESERVATION, True)
+    world.do(reservations.update(world.state, r.name, {"Users": "+1000"}, ADMIN, world.now, lambda _group: ()))
+    assert started(world) == {job.job_id}
+
+
+def test_a_magnet_for_others_draws_in_others(world: World) -> None:
+    r = reserve(world, Nodes="ALL", Flags="MAGNETIC", Users="alice")
+    job = submit(world)
+    assert started(world) == set()
+    to_group = {"Users": "", "Groups": "g"}
+    world.do(reservations.update(world.state, r.name, to_group, ADMIN, world.now, lambda _group: ("alice",)))
+    assert started(world) == set()
+    world.do(reservations.update(world.state, r.name, {"Groups": "h"}, ADMIN, world.now, lambda _group: ("1000",)))
+    assert started(world) == {job.job_id}
