@@ -136,6 +136,7 @@ class Cycle:
         self._quick_s = 0.0  # likewise, a quick one
         self._blind = False  # the planner does not look ahead
         self._past: Past | None = None  # the last pass that looked at everything
+        self._overlooked = False  # the quick pass under way may pass over what a full one has found meanwhile
         self._released = False  # a job ended since the last pass
         self._reloads = -1
 
@@ -267,7 +268,8 @@ class Cycle:
         assert snapshot is not None, "no pass is under way"
         t = self.timer()
         self._blind = plan.later is None
-        self._past = past_of(snapshot, plan) if snapshot.depth > alike.FEW else None
+        self._past = past_of(snapshot, plan) if snapshot.depth > alike.FEW and not self._overlooked else None
+        self._overlooked = False
         if plan.full:
             self._full_s = t - self._began
             if not self.ahead.running:  # what it would have found is known now
@@ -332,6 +334,7 @@ class Cycle:
         self.ahead.options = _ahead_options(self.options, self._full_s)
         if len(plan.start_job):
             self._past = None  # quick passes passed something over
+            self._overlooked = self.pace.running
             self.pace.wake(t)
         # without an interval the next one follows at once, whether something has changed or not
         again_s = 0.0 if not self.options.bf_interval_s and len(self.columns.queue) else None

@@ -77,3 +77,20 @@ def test_what_is_left_of_requests_that_nobody_makes_any_more() -> None:
     assert quick(world) == []
     world.end(running)
     assert quick(world) == [2]
+
+
+def test_what_a_full_pass_finds_while_a_quick_one_is_under_way_is_looked_at_next() -> None:
+    world = World(2, planner=Backfill())
+    running = world.submit(cpus_per_task=4, nodelist="n1", time_limit_s=600)
+    world.submit(cpus_per_task=4, nodelist="n1", time_limit_s=600)
+    assert quick(world) == [running.job_id]
+    assert quick(world) == []
+    cycle = world.cycle
+    assert cycle._past is not None
+    plan = cycle.plan(cycle.prepare(world.state, world.now, full=False))
+    job = world.submit(cpus_per_task=1, time_limit_s=60)
+    cycle.commit_ahead(cycle.plan(cycle.prepare_ahead(world.state, world.now)), world.state, world.now)
+    cycle.commit(plan, world.state, world.now)
+    assert cycle._past is None
+    assert quick(world) == [job.job_id]
+    assert cycle._past is not None
