@@ -346,11 +346,13 @@ def _job_requeued(state: State, e: ev.JobRequeued) -> None:
             state.set_job_state(job, new, e.t, f"requeue-held by uid {e.by_uid}")
             state.look_again(job, e.t)
         return
+    failed = job.state is not JobState.COMPLETED
     state.set_job_state(job, new, e.t, f"requeued by uid {e.by_uid}")
     job.t_start = job.t_end = 0.0
     if job.array_task_id is not None and (parent := state.jobs.get(job.array_job_id)) is not None:
         parent.tasks_open += 1
         parent.tasks_done -= 1
+        parent.tasks_failed -= failed
     _back_to_queue(state, job, e.held, e.t, 0.0)
     state.wake_dependents(job, e.t)  # an aftercorr array waits for it again
 

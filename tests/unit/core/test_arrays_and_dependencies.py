@@ -263,3 +263,15 @@ def test_malformed_dependencies(text):
 def test_dependencies_print_as_they_read(text):
     printed = format_dependency(parse_dependency(text))
     assert parse_dependency(printed) == parse_dependency(text)
+
+
+def test_an_array_whose_failed_task_succeeds_at_last_has_not_failed():
+    c = Cluster()
+    array = c.submit(array="1-2")
+    first, second = c.start(array), c.start(array, cores=(1,))
+    c.do(ev.JobEnded(t=c.now, job_id=first.job_id, attempt=0, state=JobState.FAILED))
+    c.do(ev.JobRequeued(t=c.now, job_id=first.job_id))
+    c.start(first)
+    for task in (first, second):
+        c.do(ev.JobEnded(t=c.now, job_id=task.job_id, attempt=task.attempt, state=JobState.COMPLETED))
+    assert (array.state, array.tasks_failed) == (JobState.COMPLETED, 0)
