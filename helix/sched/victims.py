@@ -3,8 +3,8 @@
 `choose` finds a set of jobs whose going lets the waiting job start, as cheaply as it can: the sum over the set of
 `Victim.cost`.  It tries several ways (node by node, nodes by the price of a task, all of them less what is not needed),
 drops from each, dearest first, every job without which there is still room, and takes the cheapest.  So the result
-always suffices and nobody in it is superfluous; for one node with up to EXACT_MAX jobs on each node it is the best
-there is.  On more than NODES_MAX nodes the most promising ones are tried alone first.
+always suffices and nobody in it is superfluous; for one of up to EXACT_NODES nodes with up to EXACT_MAX jobs on each it
+is the best there is.  On more than NODES_MAX nodes the most promising ones are tried alone first.
 
 A chain of parts that start together on different nodes is served in the order of its parts, and in the opposite one.
 """
@@ -22,6 +22,8 @@ from helix.sched.preempt import Choice, Need, Place, Victim, enough, tasks_on
 
 NODES_MAX = 512  #: nodes looked at closely; of more that could make room the cheapest
 EXACT_MAX = 10  #: victims on a node up to which every subset is tried
+EXACT_NODES = 16  #: that many on each of so many nodes; on each of more nodes
+EXACT_EACH = 5  #: no more than these
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +202,7 @@ def _cheapest_on(problem: _Problem, side: _Side, index: int, gone: set[int], tas
         return None
     if problem.fit_of(side, index, already) >= tasks:
         return 0, set()
-    if len(on) <= EXACT_MAX:
+    if len(on) <= (EXACT_MAX if len(side.places) <= EXACT_NODES else EXACT_EACH):
         best: tuple[int, set[int]] | None = None
         for count in range(1, len(on) + 1):
             for group in combinations(on, count):
