@@ -189,8 +189,8 @@ class Preempting(WhoYields):
         time on others."""
         if all(len(part.able) <= max(NODES_FEW, 2 * part.need.nodes_lo) for part in asked.parts):
             large = any(len(part.able) > NODES_MORE for part in asked.parts)
-            if large and now < self._in_vain.get(asked.kind, (0.0, 0))[0]:
-                return None, 0.0
+            if large and now < self._in_vain.get(asked.kind, (0.0, 0))[0] <= now + VAIN_LARGE_S:
+                return None, 0.0  # (a clock that was set back does not make the rest longer)
             found, later, _ = self._try_on(state, asked, now, turn)
             if large and found is None:
                 self._in_vain[asked.kind] = now + VAIN_LARGE_S, 0
@@ -198,7 +198,7 @@ class Preempting(WhoYields):
         near = self._promising(state, asked, now, NODES_FEW)
         found, later, enough = self._try_on(state, near, now, turn)
         t, window = self._in_vain.get(asked.kind, (0.0, 0))
-        if found is None and not enough and now >= t and not is_late():
+        if found is None and not enough and not now < t <= now + VAIN_S and not is_late():
             more = self._promising(state, asked, now, NODES_MORE, window)
             found, later, _ = self._try_on(state, more, now, turn)
             if len(self._in_vain) > SCAN_MAX:

@@ -101,7 +101,7 @@ class WhoYields:
         kind = alike(part.asker)
         size = len(self.columns.nodes.records)
         t, lost, freed = self._known.get(kind, (0.0, _NOTHING, _NOTHING))
-        if now - t >= KNOWN_S or len(lost) != size:
+        if not 0 <= now - t < KNOWN_S or len(lost) != size:
             if len(self._known) > KINDS_MAX:
                 self._known.clear()
             lost, freed = self._yields(state, part.asker, now)
