@@ -120,7 +120,8 @@ def _served_by_more(snapshot: Snapshot, old: Snapshot) -> Flags:
         return ~more
     pairs, which = np.unique(elig[:count] * len(was) + before[:count], return_inverse=True)  # shapes share rows
     now, then = np.divmod(pairs, len(was))
-    more[:count] = (table[now] & ~was[then]).any(axis=1)[which]
+    gained = np.asarray((table[now] & ~was[then]).any(axis=1), np.bool_)
+    more[:count] = gained[which]
     return more
 
 
