@@ -8,7 +8,7 @@ foreseen for every job ahead of it.  Cost: loading the profile, about 1 ms a tho
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from helix.hostlist import format_hostlist
 from helix.model.job import JobRecord
 from helix.sched.later_spans import joined_spans, spans_of
 from helix.sched.options import SchedOptions
-from helix.sched.snapshot import no_kept
+from helix.sched.snapshot import Snapshot, no_kept
 from helix_native import kernels
 from helix_native.ahead_arrays import (
     NEVER,
@@ -28,7 +28,7 @@ from helix_native.ahead_arrays import (
     NeedArrays,
     SpanArrays,
 )
-from helix_native.arrays import Flags, QueueArrays, ShapeArrays, TableArrays
+from helix_native.arrays import Flags, Int32, QueueArrays, ShapeArrays, TableArrays
 from helixctld.core.state import State
 from helixctld.schedule.columns import Columns
 from helixctld.schedule.outlook import Outlook
@@ -207,9 +207,19 @@ def later_spans(outlook: Outlook, columns: Columns, now: float, own: int, only: 
     later = later.only(keep)
     if not len(later.slot):
         return None
+    if snapshot.rows.host is not columns.rows.hosts:
+        later = replace(later, row=_rows_now(snapshot, columns)[later.row])
     shift = outlook.t - now
     begin = np.maximum(0, np.ceil(later.t_start + shift)).astype(np.int64)
     return spans_of(snapshot, later, begin, pools=snapshot.pools_epoch == columns.pools.epoch)
+
+
+def _rows_now(snapshot: Snapshot, columns: Columns) -> Int32:
+    """For each row of an older snapshot of the same nodes the row as it is numbered now."""
+    place, size = np.arange(len(snapshot.rows.host), dtype=np.int32), len(snapshot.node_names)
+    for row, name in enumerate(snapshot.clones, size):  # reservations have begun or ended since
+        place[row] = columns.rows.reservations.row_of(name, int(snapshot.rows.host[row]))
+    return place
 
 
 def _changed(shapes: ShapeArrays, row: int, changes: dict[str, Any]) -> ShapeArrays:

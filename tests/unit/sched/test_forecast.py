@@ -8,12 +8,15 @@ from typing import Any
 import pytest
 from helpers.sched_world import World, node
 
+from helix.model import events as ev
 from helix.model.job import JobRecord
 from helix.model.partition import PartitionRecord
+from helix.model.reservation import ReservationRecord, Share
 from helix.sched.explain import duration_words, limit_option
 from helix.sched.options import SchedOptions
 from helix.timefmt import parse_time_limit
 from helix_plugins.sched.backfill import Backfill
+from helixctld.schedule.forecast import later_spans
 
 HOUR = 3600
 
@@ -127,3 +130,26 @@ def test_durations(seconds: float, words: str) -> None:
 
 def test_limits_as_options() -> None:
     assert [limit_option(s) for s in (60, 7200, 90061)] == ["00:01:00", "02:00:00", "1-01:01:01"]
+
+
+def test_promises_on_rows_that_have_other_numbers_now() -> None:
+    """A reservation that ends gives the nodes of the others other rows, until the next full pass."""
+    w = World(2, planner=Backfill())
+    for name, on, flags in (("a", "n1", []), ("m", "n2", ["MAGNETIC"])):
+        share = {on: Share(cpus=4, mem_mib=1000, whole=True)}
+        r = ReservationRecord(name=name, t_start=w.now, t_end=w.now + 9000, shares=share, users=["1000"], flags=flags)
+        w.do(ev.ReservationCreated(t=w.now, reservation=r), ev.ReservationStarted(t=w.now, name=name))
+    running = w.submit(cpus_per_task=4, time_limit_s=600)
+    w.submit(cpus_per_task=4, time_limit_s=600)
+    assert w.run() == [running]
+    assert w.run() == []
+    columns = w.cycle.columns
+    before = later_spans(w.cycle.outlook, columns, w.now, -1, None)
+    assert before is not None
+    assert before.row.tolist() == [3]
+    w.do(ev.ReservationDeleted(t=w.now, name="a"))
+    columns.update(w.state)
+    after = later_spans(w.cycle.outlook, columns, w.now, -1, None)
+    assert columns.rows.count == 3
+    assert after is not None
+    assert after.row.tolist() == [2]
