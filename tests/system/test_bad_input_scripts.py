@@ -29,7 +29,7 @@ ELF = b"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x03\x00"
         (b"#!/bin/sh\n\n#HBATCH -t soon\n", "line 3: "),
         (b'#!/bin/sh\n#SBATCH --comment="open\n', "is not closed"),
         (b"#!/bin/sh\n#SBATCH -n 1 stray\n", "'stray' belongs to no option"),
-        (b"#!/bin/sh\n#SBATCH --prefer=ib\n", "not supported yet"),
+        (b"#!/bin/sh\n#SBATCH --network=ib\n", "not supported yet"),
     ],
 )
 def test_a_script_that_cannot_work_is_refused_with_its_reason(cluster, workdir, content, words):
