@@ -5,8 +5,6 @@ Pure; numpy over the queue.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from helix.sched.candidates import place_in
@@ -39,9 +37,7 @@ def first_alike(snapshot: Snapshot, promises: int = 0) -> tuple[Snapshot, Int64 
     if keep.all():
         return snapshot, None
     thinned = np.isin(group, group[~keep]) & ~special
-    left = queue._replace(shape=queue.shape[keep], job=queue.job[keep], limit_s=queue.limit_s[keep])
-    found = replace(snapshot, queue=left, entry_name=snapshot.entry_name[keep])
-    return found, np.where(thinned, group, -1)[keep]
+    return snapshot.only(keep), np.where(thinned, group, -1)[keep]
 
 
 def must_see_all(result: AheadResult, groups: Int64) -> bool:

@@ -53,13 +53,11 @@ def considered(snapshot: Snapshot, options: SchedOptions) -> tuple[Snapshot, dic
             keep = within
     if not passed_over or keep.all():
         return snapshot, passed_over
-    queue = snapshot.queue
-    queue = queue._replace(shape=queue.shape[keep], job=queue.job[keep], limit_s=queue.limit_s[keep])
     kept = snapshot.kept
     if kept is not None:
         place = np.where(keep, np.cumsum(keep) - 1, -1).astype(np.int32)
         kept = kept._replace(entry=np.where(kept.entry >= 0, place[kept.entry], -1).astype(np.int32))
-    return replace(snapshot, queue=queue, kept=kept, entry_name=snapshot.entry_name[keep]), passed_over
+    return replace(snapshot.only(keep), kept=kept), passed_over
 
 
 def place_in(group: Int64, keep: Flags) -> Int64:

@@ -44,13 +44,7 @@ def without_reserving(snapshot: Snapshot, params: AheadParams, plan: _Planner) -
 def _able_now(snapshot: Snapshot, own: Flags, params: AheadParams, plan: _Planner) -> Flags:
     """Which of these jobs could start now, if they were alone or beside what is promised to the others.  [J]"""
     mine = own[snapshot.queue.job]
-    queue = snapshot.queue
-    alone = replace(
-        snapshot,
-        queue=queue._replace(shape=queue.shape[mine], job=queue.job[mine], limit_s=queue.limit_s[mine]),
-        entry_name=snapshot.entry_name[mine],
-        kept=None,
-    )
+    alone = replace(snapshot.only(mine), kept=None)
     start_only = params._replace(protect=0, predict=False)
     found = plan(alone, start_only)
     able = _slots(snapshot, alone.queue.job[found.start_entry[: found.starts]])

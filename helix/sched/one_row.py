@@ -7,7 +7,6 @@ a pass over all entries.  Cost: about 50 us for 1,000 entries, where looking at 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -104,12 +103,3 @@ def first_alike(snapshot: Snapshot, among: Flags, promises: int, order: Int64 | 
         whose[chosen] = group
         groups.append(whose)
     return keep, [whose[keep] for whose in groups]
-
-
-def only(snapshot: Snapshot, keep: Flags) -> Snapshot:
-    """The snapshot with these entries."""
-    if keep.all():
-        return snapshot
-    queue = snapshot.queue
-    left = queue._replace(shape=queue.shape[keep], job=queue.job[keep], limit_s=queue.limit_s[keep])
-    return replace(snapshot, queue=left, entry_name=snapshot.entry_name[keep])

@@ -125,13 +125,6 @@ def _served_by_more(snapshot: Snapshot, old: Snapshot) -> Flags:
     return more
 
 
-def only(snapshot: Snapshot, keep: Flags) -> Snapshot:
-    """The snapshot with these entries."""
-    queue = snapshot.queue
-    left = queue._replace(shape=queue.shape[keep], job=queue.job[keep], limit_s=queue.limit_s[keep])
-    return replace(snapshot, queue=left, entry_name=snapshot.entry_name[keep])
-
-
 def promises_stand(plan: Plan, past: Past, step_s: int) -> bool:
     """True if what was promised is what the plan promises: the same jobs on the same rows, no later."""
     if plan.later is None:

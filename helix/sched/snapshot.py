@@ -6,7 +6,7 @@ they are.  A snapshot costs one copy of what changed since the last one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 import numpy as np
@@ -117,6 +117,12 @@ class Snapshot:
     def depth(self) -> int:
         """Queue entries (a job in two partitions counts twice)."""
         return len(self.queue.shape)
+
+    def only(self, keep: Flags | Int64) -> Snapshot:
+        """The snapshot with these entries, by flags or by places.  Reservations kept for entries are not looked at."""
+        queue = self.queue
+        left = queue._replace(shape=queue.shape[keep], job=queue.job[keep], limit_s=queue.limit_s[keep])
+        return replace(self, queue=left, entry_name=self.entry_name[keep])
 
 
 @lru_cache(maxsize=16)

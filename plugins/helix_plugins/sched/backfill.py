@@ -20,7 +20,7 @@ from helix.sched.fitting import able_shapes, narrowed, promised_rightly
 from helix.sched.no_reserve import without_reserving
 from helix.sched.options import SchedOptions
 from helix.sched.plan import Plan, plan_of_ahead
-from helix.sched.since import only, promises_stand, to_look_at
+from helix.sched.since import promises_stand, to_look_at
 from helix.sched.snapshot import Snapshot, no_kept
 from helix_native import kernels
 from helix_native.ahead_arrays import AheadParams, AheadResult
@@ -57,7 +57,7 @@ def _quick(snapshot: Snapshot, options: SchedOptions, order: Int64) -> Plan | No
     able = able_shapes(snapshot)
     entries = to_look_at(snapshot, able)
     if entries is not None and snapshot.past is not None:
-        few = only(snapshot, entries)
+        few = snapshot.only(entries)
         plan = plan_of_ahead(few, _run(few, options, order), full=False, keep=True)
         if promises_stand(plan, snapshot.past, options.bf_resolution_s):
             plan.counters.update(depth=snapshot.depth, not_reached=0)
@@ -65,7 +65,7 @@ def _quick(snapshot: Snapshot, options: SchedOptions, order: Int64) -> Plan | No
     promises = max(0, options.bf_protected)
     for heads in (fitting.HEADS, 32 * fitting.HEADS):
         what = narrowed(snapshot, able, promises, heads)
-        few = only(snapshot, what.keep)
+        few = snapshot.only(what.keep)
         found = _first_alike(few, options, order)
         if found is None:
             found = plan_of_ahead(few, _run(few, options, order), full=False)
@@ -80,10 +80,10 @@ def _on_one_row(snapshot: Snapshot, options: SchedOptions, order: Int64) -> Plan
     promises = max(0, options.bf_protected)
     able = one_row.that_may_start(snapshot, promises)
     keep, groups = one_row.first_alike(snapshot, able, promises, order if options.bf_mode == "default" else None)
-    few = one_row.only(snapshot, keep)
+    few = snapshot if keep.all() else snapshot.only(keep)
     result = _run(few, options, order)
     if any(must_see_all(result, whose) for whose in groups):
-        few = one_row.only(snapshot, able)
+        few = snapshot if able.all() else snapshot.only(able)
         result = _run(few, options, order)
     plan = plan_of_ahead(few, result, full=False, keep=False)
     plan.counters.update(depth=snapshot.depth)

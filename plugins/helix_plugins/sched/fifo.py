@@ -9,8 +9,6 @@ holds back its partition, its other alternatives are put first, one after the ot
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from helix.sched.options import SchedOptions
@@ -95,12 +93,7 @@ def swapped(snapshot: Snapshot, one: int, other: int) -> Snapshot:
     """The snapshot with two entries of a job in each other's place."""
     order = np.arange(len(snapshot.queue.shape))
     order[[one, other]] = other, one
-    queue = snapshot.queue
-    return replace(
-        snapshot,
-        queue=queue._replace(shape=queue.shape[order], job=queue.job[order], limit_s=queue.limit_s[order]),
-        entry_name=snapshot.entry_name[order],
-    )
+    return snapshot.only(order)
 
 
 def apart(snapshot: Snapshot) -> tuple[ShapeArrays, TableArrays]:
