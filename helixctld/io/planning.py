@@ -258,12 +258,12 @@ class Planning:
     def _planned_ahead(self, future: asyncio.Future[Plan]) -> None:
         if self._stopped or future.cancelled():
             return
-        error = future.exception()
-        if error is not None:  # boundary: a fault of a planner plugin costs a pass, not the daemon
-            log.error("the planner failed: %r", error, exc_info=error)
+        try:
+            reasons = self.cycle.commit_ahead(future.result(), self._state, self._clock())
+        except Exception:  # boundary: a fault of a planner plugin, or a plan that makes no sense, costs a pass
+            log.exception("the planner failed")
             self.cycle.abandon_ahead()
         else:
-            reasons = self.cycle.commit_ahead(future.result(), self._state, self._clock())
             log.debug("full pass reasons=%d ms=%.2f", len(reasons), self.cycle.counters.full_last_ms)
             self._show(reasons)
         self.poke()
@@ -333,7 +333,13 @@ class Planning:
 
     def _commit(self, plan: Plan) -> None:
         now = self._clock()
-        accepted, reasons = self.cycle.commit(plan, self._state, now)
+        try:
+            accepted, reasons = self.cycle.commit(plan, self._state, now)
+        except Exception:  # boundary: a plan that makes no sense costs a pass, not all that would follow
+            log.exception("a plan could not be committed")
+            self.cycle.abandon()
+            self.poke()
+            return
         log.debug("pass starts=%d reasons=%d ms=%.2f", len(accepted), len(reasons), self.cycle.counters.cycle_last_ms)
         if accepted:
             try:
