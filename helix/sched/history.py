@@ -44,7 +44,9 @@ class RunTimes:
 
     def group(self, uid: int, name: str) -> int:
         """The group of a job."""
-        key = (uid, name) if len(self._group) < GROUPS_MAX else (uid, "")
+        key = (uid, name)
+        if key not in self._group and len(self._group) >= GROUPS_MAX:
+            key = (uid, "")
         found = self._group.get(key)
         if found is None:
             found = self._group[key] = len(self._group)

@@ -76,8 +76,8 @@ def alike(asker: Contender) -> tuple[object, ...]:
 
 
 def _is_not_for_asking(request: Request | None) -> bool:
-    """True of --prefer, a wish that ends nobody's job, and of tasks by socket: the CPUs that victims leave are picked
-    without a look at sockets."""
+    """True of --prefer, a wish that ends nobody's job, and of tasks by socket on parts of nodes: who would have to go
+    depends on where in the node they are."""
     return request is None or request.soft or (request.tasks_per_socket > 0 and not request.exclusive)
 
 
@@ -147,8 +147,6 @@ class Asking:
         request = shapes.request_of(row)
         partition = state.partitions.get(shapes.partitions[shapes.part_of(row)].name)
         if request is None or partition is None or partition.state.upper() not in ("UP", "DRAIN"):
-            return None
-        if request.tasks_per_socket:  # who would have to go depends on where in the node they are
             return None
         able = known.get((row, closed))
         if able is None:

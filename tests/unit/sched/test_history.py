@@ -95,3 +95,12 @@ def test_recent_is_the_mean_of_the_users_last_two_runs_whatever_their_names() ->
     for name, seconds in (("a", 90.0), ("b", 20.0), ("c", 41.0)):
         runs.learn(1, name, seconds, 1000)
     assert runs.recent(groups, limits).tolist() == [31, 10, 50, NEVER]
+
+
+def test_who_is_known_stays_known_when_no_more_names_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    history = RunTimes()
+    history.learn(1, "known", 10, 1000)
+    monkeypatch.setattr("helix.sched.history.GROUPS_MAX", 1)
+    assert history.group(1, "known") == 0
+    assert history.group(1, "new") == history.group(1, "newer") != 0
+    assert estimate(history, 1, "known", 1000) == 10

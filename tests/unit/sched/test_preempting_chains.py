@@ -98,6 +98,17 @@ def test_a_wish_for_features_ends_nobodys_job_but_the_need_for_nodes_does() -> N
     assert [other.state for other in low if w.where(other) == ["n2"]] == [JobState.RUNNING]
 
 
+def test_tasks_by_socket_are_made_room_for_on_whole_nodes_only() -> None:
+    w = RoomWorld(nodes=1, cpus=2)
+    low = w.running(1, cpus_per_task=2)[0]
+    w.submit(partitions=["high"], tasks=1, tasks_per_socket=1)
+    assert w.round() == []
+    assert low.state is JobState.RUNNING
+    whole = w.submit(partitions=["high"], tasks=1, tasks_per_socket=1, exclusive=True)
+    assert w.round() == [whole]
+    assert low.state is JobState.SUSPENDED
+
+
 def test_counted_parts_are_made_room_for_together_or_not_at_all() -> None:
     w = RoomWorld(featured("a", "a", "b", "b"), rules=rules("CANCEL"), high={"preempt_mode": ["OFF"]})
     w.running(partitions=["high"], nodelist="n3", cpus_per_task=2)
