@@ -1,6 +1,7 @@
 """hsim on real traces: every start against a reference schedule, the speed, and the quality of the default policy.
 
-    python tests/bench/bench_sim.py [--traces DIR] [--only NAME] [--policies fcfs,easy,...] [--shaken RUNS [--from-seed N]]
+    python tests/bench/bench_sim.py [--traces DIR] [--only NAME] [--policies fcfs,easy,...]
+                                    [--shaken RUNS [--from-seed N]]
 
 DIR holds TRACE*.swf.gz and reference/TRACE.POLICY.csv.gz (job_id, submit, start, end); without it nothing is measured.
 `--shaken RUNS` instead replays each trace RUNS times, submits moved by up to 60 s, under default, easy and easy-sjbf,
