@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 THREADS = 2  #: questions answered at a time
 QUESTIONS_MAX = 32  #: that wait or are being answered
+OF_ONE_MAX = 8  #: of one user
 ATTEMPTS = 3
 RETRY_S = 1.0
 
@@ -31,16 +32,19 @@ class Questions:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="asking")
-        self._open: set[_Turns] = set()
+        self._open: dict[_Turns, int] = {}  # -> uid of who asks
         self._stopped = False
 
-    async def ask(self, question: Callable[[Beside], T]) -> T:
-        """The answer.  Raises what the question raises, and NotNow (TRY_AGAIN) where too many are being answered or
-        the cluster does not stand still."""
+    async def ask(self, uid: int, question: Callable[[Beside], T]) -> T:
+        """The answer for user `uid`.  Raises what the question raises, and NotNow (TRY_AGAIN) where too many are being
+        answered, for that user or at all, or the cluster does not stand still."""
         if self._stopped or len(self._open) >= QUESTIONS_MAX:
             raise _not_now(f"{len(self._open)} questions about starts are being answered already")
+        own = sum(who == uid for who in self._open.values())
+        if own >= OF_ONE_MAX:
+            raise _not_now(f"{own} questions of yours about starts are being answered already")
         turns = _Turns(self._loop)
-        self._open.add(turns)
+        self._open[turns] = uid
         try:
             for _ in range(ATTEMPTS):
                 try:
@@ -48,7 +52,7 @@ class Questions:
                 except Changed:
                     continue
         finally:
-            self._open.discard(turns)
+            del self._open[turns]
         raise _not_now("nodes and limits are changing too quickly to plan for one job")
 
     def stop(self) -> None:

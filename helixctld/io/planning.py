@@ -176,11 +176,11 @@ class Planning:
         """Raises Never for a request of `who` that this cluster can never serve."""
         self.feasibility.check_possible(self._state, spec, partitions, who=who)
 
-    async def test_only(self, record: JobRecord, now: float) -> dict[str, Any]:
-        """When it would start, and where."""
+    async def test_only(self, uid: int, record: JobRecord, now: float) -> dict[str, Any]:
+        """When it would start, and where; asked by user `uid`."""
         record.priority = self.initial_priority(self._state.next_job_id, record.spec)
         state, feasibility = self._state, self.feasibility
-        return await self.questions.ask(lambda beside: feasibility.test_only(state, record, now, beside))
+        return await self.questions.ask(uid, lambda beside: feasibility.test_only(state, record, now, beside))
 
     def expectation(self, job_id: int) -> Expectation | None:
         """What is foreseen for a waiting job: by the grace time of those that make room for it, by the last full pass,
@@ -192,11 +192,11 @@ class Planning:
         """When the reservation a job runs in ends it, epoch seconds; infinity = not."""
         return end_by_reservation(self._state, job, self.cycle.options.resv_over_run_s)
 
-    async def why(self, job: JobRecord) -> dict[str, Any]:
-        """Why a job waits; see `helixctld.schedule.why`."""
+    async def why(self, uid: int, job: JobRecord) -> dict[str, Any]:
+        """Why a job waits; see `helixctld.schedule.why`.  Asked by user `uid`."""
         state, cycle = self._state, self.cycle
         return await self.questions.ask(
-            lambda beside: why(state, job, cycle.columns, self._clock(), cycle.outlook, beside)
+            uid, lambda beside: why(state, job, cycle.columns, self._clock(), cycle.outlook, beside)
         )
 
     @property

@@ -105,7 +105,7 @@ class JobHandlers:
         return None
 
     async def _test(self, call: Call, record: JobRecord) -> None:
-        call.reply({"test": True, **await self.ctl.planning.test_only(record, call.t)})
+        call.reply({"test": True, **await self.ctl.planning.test_only(call.caller.uid, record, call.t)})
 
     def _propagated(self, rlimits: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
         """The user's resource limits as far as PropagateResourceLimits(Except) lets them through."""
@@ -248,7 +248,7 @@ class JobHandlers:
     async def why(self, call: Call, args: m.JobIdsArgs) -> None:
         """Why jobs wait."""
         jobs = [resolve(self.ctl.state, text)[0].job for text in _bounded(args.ids)]
-        call.reply({"jobs": [await self.ctl.planning.why(job) for job in jobs]})
+        call.reply({"jobs": [await self.ctl.planning.why(call.caller.uid, job) for job in jobs]})
 
     # ---- changing
 

@@ -18,13 +18,15 @@ from helixctld.schedule.forecast import Beside, Changed
 from helixctld.schedule.why import why
 
 
-def ask(*questions: Callable[[Beside], Any]) -> list[Any]:
-    """Answers, or what was raised in place of them."""
+def ask(*questions: Callable[[Beside], Any], uid: int = -1) -> list[Any]:
+    """Answers, or what was raised in place of them; asked by `uid`, -1 = each by another user."""
 
     async def run() -> list[Any]:
         asking = Questions(asyncio.get_running_loop())
         try:
-            return await asyncio.gather(*(asking.ask(q) for q in questions), return_exceptions=True)
+            return await asyncio.gather(
+                *(asking.ask(uid if uid >= 0 else i, q) for i, q in enumerate(questions)), return_exceptions=True
+            )
         finally:
             asking.stop()
 
@@ -57,7 +59,7 @@ def test_the_loop_goes_on_while_a_plan_is_made() -> None:
         asyncio_loop = asyncio.get_running_loop()
         asking = Questions(asyncio_loop)
         try:
-            return await asking.ask(question)
+            return await asking.ask(0, question)
         finally:
             asking.stop()
 
@@ -89,6 +91,13 @@ def test_too_many_are_told_to_try_again() -> None:
     assert len(refused) == 3
     assert all(isinstance(error, NotNow) and error.code == "TRY_AGAIN" for error in refused)
     assert "32 questions about starts" in refused[0].msg
+
+
+def test_one_user_does_not_take_the_places_of_all() -> None:
+    found = ask(*[lambda turn: turn(lambda: 1)] * (beside.OF_ONE_MAX + 2), uid=1000)
+    refused = [answer for answer in found if answer != 1]
+    assert len(refused) == 2
+    assert all(isinstance(error, NotNow) and "8 questions of yours" in error.msg for error in refused)
 
 
 def test_a_question_is_asked_again_when_the_cluster_changed() -> None:
@@ -144,14 +153,14 @@ def test_a_stop_ends_questions_under_way() -> None:
             planning.set()
             stopped.wait(30)
 
-        task = asyncio.ensure_future(asking.ask(lambda turn: turn(plan)))
+        task = asyncio.ensure_future(asking.ask(0, lambda turn: turn(plan)))
         await asyncio.get_running_loop().run_in_executor(None, planning.wait, 30)
         asking.stop()
         stopped.set()
         with pytest.raises(NotNow, match="stopping") as refused:
             await task
         with pytest.raises(NotNow):
-            await asking.ask(lambda turn: 1)
+            await asking.ask(0, lambda turn: 1)
         return refused.value
 
     assert asyncio.run(run()).code == "TRY_AGAIN"
