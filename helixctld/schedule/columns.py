@@ -358,7 +358,7 @@ class Columns:
             return
         count = 1 if job.pending is None else state.tasks_startable(job)
         if self.queue.same(job_id, job.spec, job.priority, len(job.excluded_nodes)):
-            self.queue.set_count(job_id, count, CODES.get(job.reason, 0))
+            self.queue.recount(job, count, CODES.get(job.reason, 0))
             self._set_pools(state, job)
             return
         if job_id in self.queue.slot_of:

@@ -143,17 +143,19 @@ class QueueColumns:
         return held.shapes if held is not None else []
 
     def same(self, job_id: int, spec: JobSpec, priority: int, excluded: int) -> bool:
-        """True if the job is in the queue just so; only its count and what was told may differ."""
+        """True if the job is in the queue just so, or needs no more than `recount`."""
         slot = self.slot_of.get(job_id)
         if slot is None:
             return False
         held = self._slots[slot]
         return held is not None and held.spec is spec and held.priority == priority and held.excluded == excluded
 
-    def set_count(self, job_id: int, count: int, told: int) -> None:
-        """How many starts the job allows now, and the code of the reason it shows."""
-        slot = self.slot_of[job_id]
+    def recount(self, job: JobRecord, count: int, told: int) -> None:
+        """How many starts the job allows now, the code of the reason it shows, and since when it has waited: it may
+        have run between two looks."""
+        slot = self.slot_of[job.job_id]
         self.told[slot] = told
+        self._eligible[slot] = _eligible_since(job)
         if self._count[slot] != count:
             self._count[slot] = count
             self._frozen = None if self._frozen is None else self._frozen._replace(starts=self._count_copy())
@@ -179,7 +181,7 @@ class QueueColumns:
         self._user[slot] = job.uid
         spec = job.spec
         self._limit_min[slot], self._deadline[slot], self._begin[slot] = spec.time_min_s, spec.t_deadline, spec.t_begin
-        self._eligible[slot] = job.t_eligible or job.t_submit
+        self._eligible[slot] = _eligible_since(job)
         self._pool_at[slot] = self._pool_n[slot] = self._group[slot] = 0
         self._limit[slot] = min((entry.limit_s or NEVER for entry in entries), default=NEVER)
         self.told_pool[slot] = -1
@@ -422,3 +424,7 @@ class QueueColumns:
                 column = getattr(self, name)
                 setattr(self, name, np.concatenate([column, np.zeros_like(column)]))
         return e
+
+
+def _eligible_since(job: JobRecord) -> float:
+    return job.t_eligible or job.t_submit
