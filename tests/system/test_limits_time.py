@@ -208,7 +208,7 @@ def test_sigkill_ends_a_job_that_is_being_ended(timed, work, long_kill_wait):
 
 
 def test_a_deadline_ends_a_job_that_cannot_start(timed, work):
-    job = submit(timed, work, "true", "--begin=now+60", "--deadline=now+61", *NULL)
+    job = submit(timed, work, "true", "-H", "--deadline=now+60", *NULL)
     timed.run("hctl", "update", f"JobId={job}", "Deadline=now+1")
     end = finish(timed, job)
     assert (end["state"], end["reason"]) == ("DEADLINE", "DeadLine")

@@ -107,7 +107,11 @@ def test_interrupt_exits_130_without_a_word(peer: Any) -> None:
         return []
 
     peer.answers["job.wait"] = answer
-    process = _command("hwait", "12", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit it ignored
+    try:
+        process = _command("hwait", "12", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert asked.wait(30)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
