@@ -25,6 +25,7 @@ async def node(folder: Path) -> AsyncIterator[tuple[FakeController, Daemon]]:
     daemon.start()
     try:
         await controller.registered()
+        await controller.wait_until(lambda: "registered name=" in daemon.log.read_text())  # it has the answer
         yield controller, daemon
     finally:
         daemon.kill(signal.SIGTERM)
