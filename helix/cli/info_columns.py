@@ -156,6 +156,10 @@ def _features(_part: Row, node: Row) -> str:
     return ",".join(node["features"]) if node and node["features"] else "(null)"
 
 
+def _reservations(_part: Row, node: Row) -> str:
+    return ",".join(node["reservations"]) if node else ""
+
+
 def _groups(part: Row, _node: Row) -> str:
     return ",".join(part["allow_groups"]) or "all"
 
@@ -182,7 +186,7 @@ INFO_FIELDS: tuple[InfoField, ...] = (
     InfoField("H", "Timestamp", "TIMESTAMP", SAME,
               lambda _p, node: stamp_or(node["t_reason"] if node else 0, "Unknown"), "when the reason was set",
               lambda _p, node: node["t_reason"] if node else 0),
-    InfoField("i", "Reservation", "RESERVATION", SAME, lambda _p, _n: "", "reservation (not supported yet)"),
+    InfoField("i", "Reservation", "RESERVATION", SAME, _reservations, "active reservations of nodes"),
     InfoField("I", "PriorityJobFactor", "PRIO_JOB_FACTOR", SAME, _p("priority_job_factor"), "share in job priorities"),
     InfoField("l", "Time", "TIMELIMIT", SAME, lambda part, _n: limit(part["max_time_s"]), "longest time limit",
               lambda part, _n: part["max_time_s"] or 1 << 60),

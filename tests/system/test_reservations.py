@@ -142,6 +142,7 @@ def test_maintenance_shows_and_kills_nobody(cluster, workdir):
     wait_reason(cluster, other, "ReqNodeNotAvail")
     shown = cluster.run("hqueue", "-h", "-j", str(other), "-o", "%R").stdout
     assert shown == "(ReqNodeNotAvail, Reserved for maintenance)\n"
+    assert cluster.run("hinfo", "-h", "-N", "-n", "n2", "-o", "%i").stdout == "fans\n"
     lines = cluster.run("hinfo", "-T").stdout.splitlines()
     assert lines[0].split() == ["RESV_NAME", "STATE", "START_TIME", "END_TIME", "DURATION", "NODELIST"]
     assert (lines[1].split()[0], lines[1].split()[1], lines[1].split()[-1]) == ("fans", "ACTIVE", "n[1-2]")
