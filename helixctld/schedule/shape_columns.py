@@ -98,11 +98,9 @@ class ShapeColumns:
         self._uid: dict[int, int] = {}  # head -> whose jobs, while nodes may be one user's
         self._elig_of: dict[int, tuple[int, str]] = {}  # row of `elig` -> only nodes that admit this user, partition
         self._seats_of: dict[int, Seats] = {}  # row of `elig` -> only nodes whose sockets serve these now
-        self._soft: dict[int, Chain] = {}  # head of a way that --prefer adds -> its parts
-        self._owners_seen = self._sockets_seen = self._nodes_seen = -1
+        self._owners_seen = self._sockets_seen = -1
         self._must_flat = np.zeros(0, np.int32)
         self._frozen_shapes: ShapeArrays | None = None
-        self._gates: Int8 = np.zeros(0, np.int8)  # of the frozen shapes, whatever is free
         self._frozen_needs: NeedArrays | None = None
         self._frozen_tables: TableArrays | None = None
 
@@ -280,7 +278,6 @@ class ShapeColumns:
                         self._free_row(other)
 
     def _free_row(self, row: int) -> None:
-        self._soft.pop(row, None)
         self._refused.pop(row, None)
         self._uid.pop(row, None)
         self._late.discard(row)
@@ -313,9 +310,6 @@ class ShapeColumns:
         if inside := self.reserved.get(row, ""):
             chains = [tuple(replace(part, reservation=inside) for part in chain) for chain in chains]
         for chain, way in zip(chains, self._rows_for(row, [len(chain) for chain in chains]), strict=True):
-            self._soft.pop(way[0], None)
-            if chain[0].soft:
-                self._soft[way[0]] = chain
             for place, (part, at) in enumerate(zip(chain, way, strict=True)):
                 if len(chains) > 1 or len(chain) > 1:
                     self._part_of[at] = part
@@ -526,10 +520,6 @@ class ShapeColumns:
             self._close_ways(self._frozen_shapes)
             self._frozen_needs = self.needs.freeze(count)
             self._frozen_tables = None
-            self._gates, self._nodes_seen = self._frozen_shapes.gate, -1
-        if self._soft and self._nodes_seen != self.nodes.version:
-            self._nodes_seen = self.nodes.version
-            self._frozen_shapes = self._frozen_shapes._replace(gate=self._soft_gates())
         if self._elig_of and self._owners_seen != self.owners.version:
             self._frozen_tables = None
         if self._seats_of and self._sockets_seen != self.sockets.version:
@@ -573,39 +563,6 @@ class ShapeColumns:
         eligible = unpack_bits(self._elig[elig], self.rows.count)[: len(self.nodes)]
         barred: Flags = eligible & ~self.sockets.serving(seats)
         return barred
-
-    def _soft_gates(self) -> Int8:
-        """Gates where ways that --prefer adds are shut unless nodes could serve them now: else a pass would promise the
-        wait for these nodes, and not the soonest start."""
-        found = self._gates.copy()
-        for head, chain in self._soft.items():
-            parts = zip(chain, self.parts(head), strict=True)
-            opened = all(self._could_now(part, int(self._work.elig[row])) for part, row in parts)
-            if not found[head] and not opened:
-                found[head] = TIME_LIMIT  # the least of reasons: that of any other way is told
-        return found
-
-    def _could_now(self, request: Request, elig: int) -> bool:
-        """Whether free CPUs, memory and devices on the nodes of row `elig` would do for one part of a request."""
-        nodes = self.nodes.freeze()
-        each = max(1, request.task_cpus.on(int(nodes.width.max(initial=1))))
-        free = nodes.free_cpus.astype(np.int64)
-        tasks = free // each
-        if request.mem_cpu_mib:
-            tasks = np.minimum(tasks, nodes.free_mem // request.mem_cpu_mib // each)
-        good = unpack_bits(self._elig[elig], self.rows.count)[: len(nodes.cpus)] & nodes.up
-        good &= (tasks >= request.task_lo) & (free >= request.cpus_min) & (nodes.free_mem >= request.mem_node_mib)
-        if request.mem_all:
-            good &= nodes.free_mem >= nodes.mem
-        if request.exclusive:
-            good &= nodes.empty
-        gres = self.needs.sources.gres
-        if gres.kinds and request.gres:
-            good &= (self.rows.devices()[1] >= np.array(gres.asked(request))).all(axis=1)
-        able = np.minimum(tasks, request.task_hi)[good]
-        if request.tasks and request.nodes_hi == 1:
-            return bool((able >= request.tasks).any())
-        return len(able) >= request.nodes_lo and int(able.sum()) >= request.tasks
 
     def inside(self) -> Int32:
         """By row: a number for the reservation whose rows the request may use, -1 = none."""
