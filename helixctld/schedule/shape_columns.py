@@ -31,7 +31,6 @@ from helix_native.arrays import (
     TIME_LIMIT,
     Bits,
     Flags,
-    Int8,
     Int32,
     ShapeArrays,
     TableArrays,
