@@ -1,7 +1,8 @@
 """The controller's truth: records, and the indexes derived from them.
 
-Owns the tables and the index bookkeeping.  `apply.py` changes records through it; nothing else does.  Everything but
-the fields of `Persistent` is derived and rebuilt by `rebuild()` after a restart.
+Owns the tables and the index bookkeeping; what jobs have of nodes is kept by its base classes, `allocations.py` and
+`yielding.py`.  `apply.py` changes records through it; nothing else does.  Everything but the fields of `Persistent`
+(`state_save.py`) and what is configured is derived, and rebuilt by `rebuild()` after a restart.
 
 Invariants (asserted by `invariants.check`):
   * `free_cores[i]` / `free_mem_mib[i]` = capacity of node i less the allocations of exactly the ACTIVE jobs there;
@@ -20,42 +21,33 @@ from __future__ import annotations
 from collections import deque
 from heapq import heappush
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from helix.indexset import IndexSet
 from helix.model.account import Accounts
 from helix.model.job import JobRecord, StoryEntry
 from helix.model.job_state import ACTIVE, JobState, Reason, is_legal
-from helix.model.node import NodeBase, NodeRecord, all_cores, is_counted
+from helix.model.node import NodeBase, NodeRecord
 from helix.model.partition import PartitionRecord
 from helix.model.reservation import ReservationRecord
 from helix.model.topology import Topology
 from helix.sched.preempt import PreemptRules
+from helixctld.core.allocations import Allocations
 from helixctld.core.deadlines import watch_deadline
 from helixctld.core.dependencies import Verdict, evaluate, ready_tasks
-from helixctld.core.gres_use import GresUse
 from helixctld.core.limit_book import LimitBook
 from helixctld.core.limits import gate
 from helixctld.core.mail_marks import INVALID_DEPEND, set_marks
 from helixctld.core.reservation_index import awaited, index_job, mark_nodes
+from helixctld.core.state_save import HistoryEntry, NodeKept, Persistent
 from helixctld.core.submit_limits import OpenJobs
 from helixctld.core.usage import Usage, UsagePolicy
-from helixctld.core.yielding import Yielding, claim_words, cores_of_node
+from helixctld.core.yielding import claim_words
 
 STORY_MAX = 64  #: entries kept per job
 HISTORY_MAX = 1_000_000  #: finished jobs remembered for dependencies, about 100 B each
 TOKENS_MAX = 2_000_000  #: submit tokens remembered; the oldest go first
 TOKEN_LIFE_S = 7 * 86400.0  #: a repeated submit is recognised for at least this long
-
-
-class HistoryEntry(Struct, array_like=True, frozen=True):
-    """What stays of a forgotten job: enough to resolve a dependency."""
-
-    state: JobState
-    code: int = 0
-    signal: int = 0
-    t_end: float = 0.0
-    tasks_ok: IndexSet | None = None  # of an array: forgotten tasks that completed; None = not an array
 
 
 REMOVED = "not in the configuration any more"  #: reason of a node that has jobs and left the configuration
@@ -70,38 +62,7 @@ class Transition(Struct, frozen=True):
     t: float
 
 
-class NodeKept(Struct, omit_defaults=True, kw_only=True):
-    """What of a node outlives a restart (the rest comes from the configuration and the registration)."""
-
-    base: NodeBase = NodeBase.UNKNOWN
-    drain: bool = False
-    fail: bool = False
-    reason: str = ""
-    reason_by: str = ""
-    t_reason: float = 0.0
-    down_by_silence: bool = False
-    drain_by_mismatch: bool = False
-    drain_by_health: bool = False
-
-
-class Persistent(Struct, omit_defaults=True, kw_only=True):
-    """What a snapshot holds."""
-
-    format: int = 1
-    cluster: str = ""
-    epoch: int = 0
-    next_job_id: int = 1
-    jobs: list[JobRecord] = field(default_factory=list)
-    nodes: dict[str, NodeKept] = field(default_factory=dict)
-    history: dict[int, HistoryEntry] = field(default_factory=dict)
-    tokens: dict[str, tuple[int, float]] = field(default_factory=dict)
-    keys: dict[str, str] = field(default_factory=dict)
-    blobs: set[str] = field(default_factory=set)
-    reservations: list[ReservationRecord] = field(default_factory=list)
-    usage: Usage = field(default_factory=Usage)
-
-
-class State(Yielding):
+class State(Allocations):
     """All tables.  Attributes are read everywhere in the controller and written by `helixctld.core` only."""
 
     def __init__(self, cluster: str = "") -> None:
@@ -142,10 +103,6 @@ class State(Yielding):
         self.calendar_version = 0  # rises when the next moment of a reservation may be another
         self.over_run: list[tuple[float, int]] = []  # heap of (t, job id): running on after their reservation, until t
         self.is_replaying = False  # nodes may have become smaller since the jobs of the journal were started
-        self.too_full: set[str] = set()  # nodes that became smaller than what their jobs were given
-        self.free_cores: list[int] = []
-        self.free_mem_mib: list[int] = []
-        self.gres = GresUse()  # which GRES devices of each node are free
         self.licences: dict[str, int] = {}  # configured: name -> how many
         self.licences_version = 0  # rises with a change of those
         self.topology = Topology()  # configured
@@ -193,7 +150,8 @@ class State(Yielding):
         self.node_names = list(self.nodes)
         for index, node in enumerate(self.nodes.values()):
             node.index = index
-        self._recount_nodes()
+        self.recount_allocations()
+        mark_nodes(self, self.nodes)
         self.dirty_nodes.update(self.node_names)
         self.dirty_partitions = True
         return orphans
@@ -453,115 +411,6 @@ class State(Yielding):
                 else:
                     self.look_again(other, now)
 
-    # ---- resources ---------------------------------------------------------------------------------------------
-
-    def take(self, job: JobRecord) -> None:
-        """Give `job` its allocation; raises AssertionError if anything would be owned twice."""
-        alloc = job.alloc
-        assert alloc is not None
-        for name, cores, count, mem in zip(alloc.nodes, alloc.cores, alloc.cpus, alloc.mem_mib, strict=True):
-            node = self.nodes.get(name)
-            if node is None:
-                continue
-            mask = cores_of_node(node, cores)
-            assert self.free_cores[node.index] & mask == mask, f"{name}: cores {cores} of job {job.job_id} are taken"
-            if not self.is_replaying:
-                has_cpus = not is_counted(node) or node.cpus_alloc + count <= node.cpus
-                assert has_cpus, f"{name}: {count} CPUs for job {job.job_id} are not free"
-                assert self.free_mem_mib[node.index] >= mem, f"{name}: {mem} MiB for job {job.job_id} are not free"
-            self.free_cores[node.index] &= ~mask
-            self.free_mem_mib[node.index] -= mem
-            node.cpus_alloc += count
-            node.mem_alloc_mib += mem
-            node.jobs[job.job_id] = count
-            if alloc.whole:
-                node.whole_job = job.job_id
-            self.dirty_nodes.add(name)
-        for name, given in zip(alloc.nodes, alloc.gres, strict=False):
-            if name in self.nodes:
-                self.gres.take(self.nodes[name], given, job.job_id)
-
-    def release(self, job: JobRecord) -> None:
-        """Take the allocation back."""
-        alloc = job.alloc
-        if alloc is None:
-            return
-        for name, given in zip(alloc.nodes, alloc.gres, strict=False):
-            if name in self.nodes and job.job_id in self.nodes[name].jobs:
-                self.gres.release(self.nodes[name], given)
-        for name, cores, count, mem in zip(alloc.nodes, alloc.cores, alloc.cpus, alloc.mem_mib, strict=True):
-            node = self.nodes.get(name)
-            if node is None or job.job_id not in node.jobs:
-                continue
-            if job.yields_cpus:  # others have them
-                cores, count = [], 0
-            self.free_cores[node.index] |= cores_of_node(node, cores)
-            self.free_mem_mib[node.index] += mem
-            node.cpus_alloc -= count
-            node.mem_alloc_mib -= mem
-            del node.jobs[job.job_id]
-            if node.whole_job == job.job_id:
-                node.whole_job = 0
-            if job.state is JobState.COMPLETING:
-                node.completing -= 1
-            self.dirty_nodes.add(name)
-        if job.yields_cpus:
-            job.yields_cpus = False
-            self.yielding.discard(job.job_id)
-            self.keep_for_waiting(alloc.nodes)
-
-    def mark_completing(self, job: JobRecord) -> None:
-        """Count `job` as COMPLETING on its nodes (called once, when it enters the state)."""
-        if job.alloc is not None:
-            for name in job.alloc.nodes:
-                if (node := self.nodes.get(name)) is not None and job.job_id in node.jobs:
-                    node.completing += 1
-
-    def _recount_nodes(self) -> None:
-        self.free_cores = [all_cores(n) for n in self.nodes.values()]
-        self.free_mem_mib = [n.real_memory_mib for n in self.nodes.values()]
-        self.gres.reset(self.nodes.values())
-        for node in self.nodes.values():
-            node.cpus_alloc = node.mem_alloc_mib = node.whole_job = node.completing = 0
-            node.jobs = {}
-        for job_id in sorted(self.active):
-            job = self.jobs[job_id]
-            if job.alloc is None:
-                continue
-            alloc = job.alloc
-            for name, cores, count, mem in zip(alloc.nodes, alloc.cores, alloc.cpus, alloc.mem_mib, strict=True):
-                node = self.nodes.get(name) or self._lost_node(name)
-                if job.yields_cpus:
-                    cores, count = [], 0
-                self.free_cores[node.index] &= ~cores_of_node(node, cores)
-                self.free_mem_mib[node.index] -= mem
-                node.cpus_alloc += count
-                node.mem_alloc_mib += mem
-                node.jobs[job_id] = count
-                if job.alloc.whole and not job.yields_cpus:
-                    node.whole_job = job_id
-                if job.state is JobState.COMPLETING:
-                    node.completing += 1
-            for name, given in zip(alloc.nodes, alloc.gres, strict=False):
-                self.gres.take(self.nodes[name], given, job_id)
-        self.too_full = {
-            node.name
-            for node in self.nodes.values()
-            if self.free_mem_mib[node.index] < 0 or (is_counted(node) and node.cpus_alloc > node.cpus)
-        }
-        self.recount_kept()
-        mark_nodes(self, self.nodes)
-
-    def _lost_node(self, name: str) -> NodeRecord:
-        """A node that a running job names but the configuration no longer has: kept, DOWN, until the job is gone."""
-        node = NodeRecord(name=name, index=len(self.nodes), base=NodeBase.DOWN, reason="not in the configuration")
-        node.cpus, node.real_memory_mib = 0, 0
-        self.nodes[name] = node
-        self.node_names.append(name)
-        self.free_cores.append(0)
-        self.free_mem_mib.append(0)
-        return node
-
     def set_responding(self, name: str, responding: bool) -> bool:
         """Note whether a node answers (not journaled: found out anew after a restart).  True if it changed."""
         node = self.nodes[name]
@@ -606,7 +455,8 @@ class State(Yielding):
         self.node_names = list(self.nodes)
         for job in kept.jobs:
             self.add_job(job)
-        self._recount_nodes()
+        self.recount_allocations()
+        mark_nodes(self, self.nodes)
 
     def rebuild(self, now: float) -> None:
         """Recompute what depends on the whole state: eligibility, timers, finished order."""

@@ -1,6 +1,6 @@
 """CPUs that change hands for a while: jobs that yield theirs while suspended, and claims on what is to come free.
 
-Part of `State` (its base class): owns `yielding`, `claims` and what is derived from them, `kept_cores` and
+Part of `State` (a base class): owns `yielding`, `claims` and what is derived from them, `kept_cores` and
 `kept_mem_mib`.  Invariants: see `State`.
 """
 

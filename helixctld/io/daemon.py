@@ -30,7 +30,8 @@ from helix.wire.loop_socket import new_context
 from helix.wire.transport import ControllerEndpoint
 from helixctld.core import invariants, timers
 from helixctld.core.apply import apply
-from helixctld.core.state import Persistent, State
+from helixctld.core.state import State
+from helixctld.core.state_save import Persistent
 from helixctld.core.usage import decay_event
 from helixctld.io.account_config import account_warnings, accounts_of, describe, usage_policy
 from helixctld.io.calendar import Calendar

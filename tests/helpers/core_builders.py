@@ -15,7 +15,8 @@ from helixctld.core import invariants
 from helixctld.core.apply import apply
 from helixctld.core.caller import Caller
 from helixctld.core.dependency_text import parse_dependency
-from helixctld.core.state import Persistent, State
+from helixctld.core.state import State
+from helixctld.core.state_save import Persistent
 
 ROOT = Caller(uid=0, gid=0, user="root", role=Role.ADMIN)
 ALICE = Caller(uid=1001, gid=1001, user="alice")

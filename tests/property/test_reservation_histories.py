@@ -30,7 +30,8 @@ from helixctld.core.caller import Caller
 from helixctld.core.reservation_nodes import job_end
 from helixctld.core.reservation_text import RESERVATION_KEYS
 from helixctld.core.reservation_times import first_start, is_met, meet, next_start, occurrence_after, occurrences
-from helixctld.core.state import Persistent, State
+from helixctld.core.state import State
+from helixctld.core.state_save import Persistent
 
 ADMIN = Caller(uid=0, gid=0, user="root", role=Role.ADMIN)
 T0 = 1_790_000_000.0  # September 2026: the clocks of Berlin change within the weeks after

@@ -12,7 +12,8 @@ from helix.model.job import Allocation
 from helix.model.node import COUNTED_CPUS, is_counted
 from helix.sched.plan import PlannedStart, plan_from_starts
 from helixctld.core import invariants, views
-from helixctld.core.state import Persistent, State
+from helixctld.core.state import State
+from helixctld.core.state_save import Persistent
 from helixctld.schedule.verify import verify
 
 BIG = 80_640

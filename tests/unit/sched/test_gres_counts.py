@@ -19,7 +19,8 @@ from helix.wire.methods import JobFilter
 from helix_plugins.sched.backfill import Backfill
 from helixctld.core.licences import licence_rows
 from helixctld.core.select_jobs import select
-from helixctld.core.state import Persistent, State
+from helixctld.core.state import State
+from helixctld.core.state_save import Persistent
 from helixctld.core.submit import require_devices
 
 HOUR = 3600
