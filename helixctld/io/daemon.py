@@ -288,7 +288,7 @@ class Controller:
             self.mailer.on_notice(job, word)
 
     def _perform(self, actions: list[Any]) -> None:
-        self.links.perform(actions)
+        self.links.orders.perform(actions)
 
     # ---- time --------------------------------------------------------------------------------------------------
 

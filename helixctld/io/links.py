@@ -1,15 +1,14 @@
-"""Node links: who is registered, what they report, what they are sent, and when they have been silent too long.
+"""Node links: who is registered, what they report, and when they have been silent too long.
 
-A link is one helixd: one node, or all emulated nodes of a process.  Launches of a loop turn go to a link as one
-signed credential.  Heartbeats touch the link only, so ten thousand emulated nodes cost what one does; silence is
-looked for once a heartbeat.
+A link is one helixd: one node, or all emulated nodes of a process.  Heartbeats touch the link only, so ten thousand
+emulated nodes cost what one does; silence is looked for once a heartbeat.  What nodes are told about jobs is in
+`orders.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import time
 from collections import OrderedDict
@@ -23,27 +22,23 @@ from helix.errors import Denied, HelixError, NotFound, Unavailable
 from helix.hostlist import parse_hostlist
 from helix.model import events as ev
 from helix.model.job import JobRecord
-from helix.model.job_state import JobState
 from helix.model.node import NodeBase
 from helix.wire import messages as msg
-from helix.wire.auth import AllowList, Identity, JoinTokens, sign_credential
+from helix.wire.auth import AllowList, Identity, JoinTokens
 from helix.wire.limits import RateLimit
 from helix.wire.transport import ControllerEndpoint, LinkId
 from helixctld.core import effects, reports
 from helixctld.core.state import State
 from helixctld.io.commit import Committer
 from helixctld.io.identity import People
-from helixctld.io.launcher import launch_of
+from helixctld.io.orders import Orders
 
 log = logging.getLogger("helixctld.links")
 
-CREDENTIAL_LIFE_S = 120.0  #: a launch that has not reached its node by then is void
 SILENT_BEATS = 3  #: heartbeats missed before a node is shown as not responding
-BLOBS_SENT_MAX = 4096  #: hashes remembered per link as sent
 LOG_READS_MAX = 256  #: reads of output under way
 LOG_READ_TIMEOUT_S = 15.0
 SKEW_MAX_S = 10.0  #: a node's clock may differ by this much before it is worth a word
-SUSPEND_GRACE_S = 2  #: PreemptParameters=suspend_grace_time, if it is not given
 MASS_EVENT_NODES = 20  #: from this many nodes on, a mass event is suspected ...
 MASS_EVENT_SHARE = 0.2  #: ... when more than this share falls silent together: a network fault, so nothing is killed
 
@@ -91,7 +86,6 @@ class NodeLinks:
         self._loop = loop
         self._state = state
         self._committer = committer
-        self._blobs = blobs
         self._people = people
         self._identity = identity
         self._allow = allow
@@ -105,13 +99,22 @@ class NodeLinks:
         self._on_link_down = on_link_down
         self._links: dict[LinkId, Link] = {}
         self._unlinked: dict[str, float] = {name: time.time() for name in state.nodes}
-        self._nonce = 0
-        self._to_launch: list[Link] = []
         self._reads: dict[int, tuple[LinkId, asyncio.Future[msg.LogData]]] = {}
         self._next_read = 1
         self._notes = RateLimit(log)
         self._mass_event = False
         self._rules = self._make_rules()
+        self.orders = Orders(
+            loop=loop,
+            state=state,
+            blobs=blobs,
+            people=people,
+            identity=identity,
+            config=config,
+            by_node=self.by_node,
+            send=self.send,
+            counters=self.counters,
+        )
 
     def _make_rules(self) -> reports.RegisterRules:
         return reports.RegisterRules(
@@ -122,7 +125,7 @@ class NodeLinks:
 
     def set_config(self, config: Config) -> None:
         """A live change: tell every node."""
-        self._config = config
+        self._config = self.orders.config = config
         self._config_text = render_config(config)
         self._rules = self._make_rules()
         now = time.time()
@@ -193,7 +196,7 @@ class NodeLinks:
             if message.unwell != link.unwell:
                 self._health_told(link, message.unwell, now)
         elif isinstance(message, msg.BlobWanted):
-            self._send_blobs(link, message.hashes)
+            self.orders.send_blobs(link, message.hashes)
         elif isinstance(message, msg.Relay):
             self._on_relay(link, message)
         elif isinstance(message, msg.LogData):
@@ -428,132 +431,6 @@ class NodeLinks:
         """Queue messages; False if the link is down (what it misses is made up when it registers again)."""
         assert self.endpoint is not None
         return self.endpoint.send(link_id, messages)
-
-    # ---- to nodes ----------------------------------------------------------------------------------------------
-
-    def perform(self, actions: list[effects.Action]) -> None:
-        """Send what the actions call for.  A node without a link gets it when it registers."""
-        acks: dict[LinkId, list[tuple[int, int]]] = {}
-        for action in actions:
-            if isinstance(action, effects.LaunchJob):
-                self._launch(action.job_id)
-            elif isinstance(action, effects.AckExit):
-                if (link := self.by_node.get(action.node)) is not None:
-                    acks.setdefault(link.id, []).append((action.job_id, action.attempt))
-            elif isinstance(action, effects.TerminateJob):
-                self._to_node(
-                    action.node,
-                    msg.TerminateStep(
-                        job_id=action.job_id,
-                        attempt=action.attempt,
-                        node=action.node,
-                        kill_wait_s=self._kill_wait_s(action),
-                        signal=action.signal,
-                    ),
-                )
-            else:
-                self._to_job(action)
-        for link_id, ended in acks.items():
-            self.send(link_id, [msg.AckEnded(ended)])
-
-    def _kill_wait_s(self, action: effects.TerminateJob) -> int:
-        if action.now:
-            return 0
-        if action.t_kill:
-            return max(1, math.ceil(action.t_kill - time.time()))
-        return self._config.kill_wait_s
-
-    def _to_job(self, action: effects.SignalJob | effects.SuspendJob | effects.SetTimeLimit) -> None:
-        job = self._state.jobs.get(action.job_id)
-        if job is None or not job.is_active:
-            return
-        node = effects.batch_host(job)
-        if isinstance(action, effects.SignalJob):
-            self._to_node(
-                node,
-                msg.SignalStep(
-                    job_id=job.job_id, attempt=job.attempt, node=node, signal=action.signal, scope=action.scope
-                ),
-            )
-        elif isinstance(action, effects.SuspendJob):
-            self._to_node(
-                node,
-                msg.SuspendStep(
-                    job_id=job.job_id,
-                    attempt=job.attempt,
-                    node=node,
-                    resume=action.resume,
-                    grace_s=int(self._config.preempt_parameters.get("suspend_grace_time") or SUSPEND_GRACE_S),
-                ),
-            )
-        else:
-            self._to_node(
-                node,
-                msg.SetTimeLimit(job_id=job.job_id, attempt=job.attempt, node=node, time_limit_s=job.time_limit_s),
-            )
-
-    def _to_node(self, node: str, message: Any) -> None:
-        link = self.by_node.get(node)
-        if link is not None:
-            if link.launches:  # an order about a job must not overtake its launch
-                self._flush_launches()
-            self.send(link.id, [message])
-
-    def _launch(self, job_id: int) -> None:
-        job = self._state.jobs.get(job_id)
-        if job is None or job.state is not JobState.CONFIGURING:
-            return
-        link = self.by_node.get(effects.batch_host(job))
-        if link is None:
-            return
-        if not link.launches:
-            self._to_launch.append(link)
-            if len(self._to_launch) == 1:
-                self._loop.call_soon(self._flush_launches)
-        link.launches.append(
-            launch_of(job, self._people, self._config.kill_wait_s, self._state.nodes, self._state.topology)
-        )
-
-    def _flush_launches(self) -> None:
-        links, self._to_launch = self._to_launch, []
-        now = time.time()
-        for link in links:
-            launches, link.launches = link.launches, []
-            out: list[Any] = []
-            for launch in launches:
-                for blob in (launch.script_hash, launch.env_hash):
-                    if blob and blob not in link.blobs_sent:
-                        out.append(self._blob(link, blob))
-            self._nonce += 1
-            credential = msg.Credential(
-                audience=link.name,
-                cluster=self._state.cluster,
-                epoch=self._state.epoch,
-                nonce=self._nonce,
-                t_issued=now,
-                t_expires=now + CREDENTIAL_LIFE_S,
-                launches=launches,
-            )
-            assert self._identity.signing is not None
-            out.append(sign_credential(credential, self._identity.signing))
-            self.send(link.id, [m for m in out if m is not None])
-            self.counters["launches"] += len(launches)
-            log.debug("launch link=%s jobs=%s", link.name, [launch.job_id for launch in launches])
-            self.counters["batches"] += 1
-
-    def _blob(self, link: Link, blob: str) -> msg.BlobData | None:
-        link.blobs_sent[blob] = None
-        if len(link.blobs_sent) > BLOBS_SENT_MAX:
-            link.blobs_sent.popitem(last=False)
-        try:
-            return msg.BlobData(blob, self._blobs.get(blob))
-        except HelixError as exc:
-            log.error("blob %s: %s", blob, exc.msg)
-            return None
-
-    def _send_blobs(self, link: Link, hashes: list[str]) -> None:
-        found = [self._blob(link, h) for h in hashes[:64]]
-        self.send(link.id, [b for b in found if b is not None])
 
     # ---- output of jobs ----------------------------------------------------------------------------------------
 

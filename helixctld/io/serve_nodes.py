@@ -120,7 +120,7 @@ class NodeHandlers:
                 )
                 self.ctl.committer.commit(lost.events, lost.actions)
                 for job_id, attempt in self._steps_on(node, lost):
-                    self.ctl.links.perform([TerminateJob(job_id, node.name, attempt, now=True)])
+                    self.ctl.links.orders.perform([TerminateJob(job_id, node.name, attempt, now=True)])
             self.ctl.feed.publish(
                 "node", call.t, id=node.name, name=node.name, new=state_word(node), reason=node.reason
             )
